@@ -1,0 +1,105 @@
+"""Put the parts together, in the order that an event goes, and take them down the other way."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Coroutine
+from typing import Any
+
+import structlog
+from aiohttp import web
+from redis.asyncio import Redis
+
+from exporter.database.connect import create_pool
+from exporter.inbox.inbox import Inbox
+from exporter.kpis.refresh import KpiRefresher
+from exporter.leader import Leader
+from exporter.publish.exposition import Exposition
+from exporter.publish.landing import Landing
+from exporter.publish.live import LiveMetrics
+from exporter.publish.problem import problem
+from exporter.publish.watch import Watch
+from exporter.receiver.handlers import Receiver
+from exporter.settings import Settings
+
+log = structlog.get_logger()
+
+
+def create_app(settings: Settings) -> web.Application:
+    """Make the service. It starts, takes webhooks and shows metrics without any database."""
+    app = web.Application(middlewares=[_errors])
+    metrics = LiveMetrics(
+        locations=settings.ghl_location_id, location_limit=settings.location_series_limit
+    )
+    pool = create_pool(settings, "kpis")
+    redis = _redis(settings)
+    inbox = Inbox(settings, metrics)
+    kpis = KpiRefresher(settings, pool, metrics)
+    leader = Leader(settings, kpis, metrics)
+    watch = Watch(pool, redis, inbox, metrics)
+
+    app.router.add_routes(Receiver(settings, inbox, metrics).routes())
+    app.router.add_get("/metrics", Exposition(metrics, kpis).metrics)
+    app.router.add_routes(Landing(settings, inbox, kpis, metrics).routes())
+
+    async def resources(_: web.Application) -> AsyncIterator[None]:
+        await pool
+        await inbox.start()
+        tasks = [_supervise(leader.run()), _supervise(watch.run())]
+        yield
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await inbox.stop()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                await pool.close()
+        pool.terminate()
+        if redis is not None:
+            await redis.aclose()
+
+    app.cleanup_ctx.append(resources)
+    return app
+
+
+def _redis(settings: Settings) -> Redis | None:
+    if settings.redis_url is None:
+        return None
+    return Redis.from_url(
+        settings.redis_url.get_secret_value(), socket_timeout=2, socket_connect_timeout=2
+    )
+
+
+def _supervise(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    """Run a task for ever; one that ends by a fault of ours says so and ends the process.
+
+    A service that goes on without its projection would look healthy and be wrong.
+    """
+    task = asyncio.get_running_loop().create_task(work)
+
+    def ended(done: asyncio.Task[None]) -> None:
+        if not done.cancelled() and (error := done.exception()) is not None:
+            log.error("task_failed", error=repr(error), exc_info=error)
+            raise SystemExit(1)
+
+    task.add_done_callback(ended)
+    return task
+
+
+@web.middleware
+async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
+    """Answer every error as problem+json, and never with a traceback."""
+    try:
+        response: web.StreamResponse = await handler(request)
+    except web.HTTPException as error:
+        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
+        return problem(error.status, error.reason, headers=headers)
+    except asyncio.CancelledError:
+        raise
+    except Exception as error:  # a fault of ours: the sender shall come again
+        log.exception("request_failed", path=request.path, error=repr(error))
+        if request.path.startswith("/webhooks/"):
+            return problem(
+                429, "it failed: send it again later", headers={"Retry-After": "10"}, close=True
+            )
+        return problem(500, "it failed; the log says why")
+    return response

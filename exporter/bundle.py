@@ -1,0 +1,17 @@
+"""Find the SQL, rules and boards: inside an installed wheel, or beside the package in a checkout."""
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).parent
+
+
+def bundled(name: str) -> Path:
+    """Return the directory `name` (`sql`, `recording_rules`, `alerts`, `grafana`).
+
+    A wheel carries these directories under `exporter/bundled`; in a checkout they are at the top
+    level. Raises FileNotFoundError where neither exists.
+    """
+    for candidate in (_PACKAGE / "bundled" / name, _PACKAGE.parent / name):
+        if candidate.is_dir():
+            return candidate
+    raise FileNotFoundError(f"this installation of ghl-exporter lacks its directory {name!r}")

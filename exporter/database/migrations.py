@@ -1,0 +1,76 @@
+"""Apply the plain `.sql` files of `sql/migrations`, in order, once each, under a lock."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import asyncpg
+
+from exporter.bundle import bundled
+from exporter.database.locks import MIGRATION_LOCK
+
+_FILE_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
+
+
+@dataclass(frozen=True)
+class Migration:
+    """One file: its number, its name, its SQL."""
+
+    number: int
+    name: str
+    sql: str
+
+
+def all_migrations() -> list[Migration]:
+    """Read the migration files, in order. Raises ValueError where a name or a number is off."""
+    migrations = []
+    for path in sorted((bundled("sql") / "migrations").glob("*.sql")):
+        match = _FILE_NAME.fullmatch(path.name)
+        if match is None:
+            raise ValueError(f"migration {path.name} is not named like 0001_what_it_does.sql")
+        migrations.append(Migration(int(match[1]), path.stem, path.read_text(encoding="utf-8")))
+    numbers = [migration.number for migration in migrations]
+    if numbers != list(range(1, len(numbers) + 1)):
+        raise ValueError(f"migrations are not numbered without gaps: {numbers}")
+    return migrations
+
+
+async def applied(connection: asyncpg.Connection) -> set[int]:
+    """Return the numbers of the migrations that this database has."""
+    if await connection.fetchval("SELECT to_regclass('schema_migrations') IS NULL"):
+        return set()
+    rows = await connection.fetch("SELECT number FROM schema_migrations")
+    return {row["number"] for row in rows}
+
+
+async def pending(connection: asyncpg.Connection) -> Sequence[Migration]:
+    """Return the migrations that this database lacks."""
+    done = await applied(connection)
+    return [migration for migration in all_migrations() if migration.number not in done]
+
+
+async def migrate(connection: asyncpg.Connection) -> list[str]:
+    """Bring the database up to date and return the names of what was applied.
+
+    Each file is one transaction. Copies that start together wait for one another.
+    """
+    await connection.execute("SELECT pg_advisory_lock($1)", MIGRATION_LOCK)
+    try:
+        await connection.execute(
+            "CREATE TABLE IF NOT EXISTS schema_migrations ("
+            "number integer PRIMARY KEY, name text NOT NULL,"
+            " applied_at timestamptz NOT NULL DEFAULT now())"
+        )
+        names = []
+        for migration in await pending(connection):
+            async with connection.transaction():
+                await connection.execute(migration.sql)
+                await connection.execute(
+                    "INSERT INTO schema_migrations (number, name) VALUES ($1, $2)",
+                    migration.number,
+                    migration.name,
+                )
+            names.append(migration.name)
+        return names
+    finally:
+        await connection.execute("SELECT pg_advisory_unlock($1)", MIGRATION_LOCK)

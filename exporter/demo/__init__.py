@@ -1,0 +1,1 @@
+"""A simulated agency and the embedded servers that the demo and the tests run on."""

@@ -1,0 +1,8 @@
+"""Real servers as direct child processes, for the demo and the tests (Linux)."""
+
+from ._process import Server, ServerError
+from .postgres import EmbeddedPostgres
+from .prometheus import Prometheus
+from .valkey import EmbeddedValkey
+
+__all__ = ["EmbeddedPostgres", "EmbeddedValkey", "Prometheus", "Server", "ServerError"]

@@ -1,0 +1,1 @@
+"""Durable storage before the answer: group commit to PostgreSQL, a local spool when it is away."""

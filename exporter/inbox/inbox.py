@@ -1,0 +1,216 @@
+"""The inbox: accept an event durably, in PostgreSQL or, while that is away, in the spool."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Sequence
+from enum import StrEnum
+
+import asyncpg
+import structlog
+
+from exporter.database.connect import UNAVAILABLE, connect
+from exporter.inbox.event import InboxEvent
+from exporter.inbox.group_commit import GroupCommit
+from exporter.inbox.spool import Spool, SpoolUnavailable
+from exporter.inbox.store import insert_events
+from exporter.publish.live import LiveMetrics
+from exporter.settings import Settings
+
+log = structlog.get_logger()
+
+# A commit under way gets this long before its connection is given up, in seconds: the requests
+# that wait for it have gone to the spool by then.
+_COMMIT_TIMEOUT = 1.0
+# Draining may wait longer: nobody waits for it.
+_DRAIN_TIMEOUT = 10.0
+_DRAIN_PAUSE = 0.5
+_DRAIN_BATCH = 500
+_MAX_WAITING = 20_000
+
+
+class Outcome(StrEnum):
+    """What became of an event that was accepted."""
+
+    STORED = "stored"
+    DUPLICATE = "duplicate"
+    SPOOLED = "spooled"
+
+
+class Refused(Exception):
+    """The event is stored nowhere: the sender has to come again."""
+
+
+class Inbox:
+    """Accepts events and drains the spool. `start` needs no database."""
+
+    def __init__(self, settings: Settings, metrics: LiveMetrics) -> None:
+        self._settings = settings
+        self._metrics = metrics
+        self.spool = Spool(settings.spool_path, settings.spool_max_bytes)
+        self.database_up = False
+        self._connections: set[asyncpg.Connection] = set()
+        self._idle: list[asyncpg.Connection] = []
+        self._commits: GroupCommit[InboxEvent, Outcome] = GroupCommit(
+            self._commit, max_batch=settings.metrics_batch_size
+        )
+        self._spooling: GroupCommit[InboxEvent, None] = GroupCommit(
+            self.spool.append, max_batch=settings.metrics_batch_size
+        )
+        self._drain_task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Open the spool, try the database once, and begin to drain."""
+        try:
+            await self.spool.open()
+        except SpoolUnavailable as error:
+            log.error("spool_unavailable", path=str(self.spool.path), error=str(error))
+        with contextlib.suppress(*UNAVAILABLE):
+            self._idle.append(await self._connect())
+            self.database_up = True
+        self._commits.start(self._settings.database_writers)
+        self._spooling.start()
+        self._drain_task = asyncio.create_task(self._drain())
+
+    async def stop(self) -> None:
+        """Stop accepting; everything that was answered is on disk."""
+        if self._drain_task is not None:
+            self._drain_task.cancel()
+            await asyncio.gather(self._drain_task, return_exceptions=True)
+        await self._commits.stop()
+        await self._spooling.stop()
+        for connection in tuple(self._connections):
+            self._forget(connection)
+        await self.spool.close()
+
+    async def accept(
+        self, event: InboxEvent, *, database_until: float, spool_until: float
+    ) -> Outcome:
+        """Return once the event is on disk; both limits are `time.monotonic()` values.
+
+        Raises Refused where neither PostgreSQL nor the spool took it in time.
+        """
+        if self.database_up and len(self._commits) < _MAX_WAITING:
+            future = self._commits.submit(event)
+            with contextlib.suppress(*UNAVAILABLE, asyncpg.PostgresError):
+                async with asyncio.timeout(database_until - time.monotonic()):
+                    return await future
+        try:
+            async with asyncio.timeout(spool_until - time.monotonic()):
+                await self._spooling.submit(event)
+        except (SpoolUnavailable, TimeoutError) as error:
+            raise Refused(str(error) or "the spool is too slow") from error
+        return Outcome.SPOOLED
+
+    async def _connect(self) -> asyncpg.Connection:
+        connection = await connect(self._settings, "inbox")
+        self._connections.add(connection)
+        return connection
+
+    def _forget(self, connection: asyncpg.Connection) -> None:
+        """Drop a connection at once: a polite close would wait for a server that is stuck."""
+        self._connections.discard(connection)
+        connection.terminate()
+
+    async def _commit(self, events: Sequence[InboxEvent]) -> list[Outcome]:
+        """Commit one batch. Any failure of the database sends the batch to the spool."""
+        try:
+            async with asyncio.timeout(_COMMIT_TIMEOUT):
+                connection = self._idle.pop() if self._idle else await self._connect()
+        except UNAVAILABLE as error:
+            self._lost(error)
+            raise
+        try:
+            async with asyncio.timeout(_COMMIT_TIMEOUT):
+                new = await insert_events(connection, events)
+        except (asyncpg.DataError, asyncpg.ProgramLimitExceededError):
+            # One event that PostgreSQL refuses must not hold up the others; the spool keeps them
+            # and the drain finds out which one it is.
+            self._idle.append(connection)
+            raise
+        except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+            self._forget(connection)
+            self._lost(error)
+            raise
+        except BaseException:
+            self._forget(connection)
+            raise
+        self._idle.append(connection)
+        self._metrics.group_commit_events.observe(len(events))
+        return [
+            Outcome.STORED if position in new else Outcome.DUPLICATE
+            for position in range(len(events))
+        ]
+
+    def _lost(self, error: BaseException) -> None:
+        if self.database_up:
+            self.database_up = False
+            log.warning("database_lost", error=repr(error))
+        while self._idle:
+            self._forget(self._idle.pop())
+
+    async def _drain(self) -> None:
+        """Move spooled events into PostgreSQL, and find out when it is back."""
+        while True:
+            pause = _DRAIN_PAUSE
+            try:
+                if self.spool.events:
+                    if await self._drain_batch():
+                        pause = 0.0
+                elif not self.database_up:
+                    await self._probe()
+            except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+                self._lost(error)
+            except SpoolUnavailable as error:
+                log.error("spool_unavailable", path=str(self.spool.path), error=str(error))
+            except Exception:  # a fault here must not end draining for ever
+                log.exception("drain_failed")
+            await asyncio.sleep(pause)
+
+    async def _probe(self) -> None:
+        connection = await self._connect()
+        try:
+            await connection.fetch("SELECT FROM inbox LIMIT 0", timeout=_COMMIT_TIMEOUT)
+        except BaseException:
+            self._forget(connection)
+            raise
+        self._found(connection)
+
+    def _found(self, connection: asyncpg.Connection) -> None:
+        self._idle.append(connection)
+        if not self.database_up:
+            self.database_up = True
+            log.info("database_found", spooled=self.spool.events)
+
+    async def _drain_batch(self) -> bool:
+        """Drain once; return whether there may be more."""
+        records = await self.spool.oldest(_DRAIN_BATCH)
+        if not records:
+            return False
+        connection = self._idle.pop() if self._idle else await self._connect()
+        try:
+            try:
+                async with asyncio.timeout(_DRAIN_TIMEOUT):
+                    await insert_events(connection, [event for _, event in records])
+            except (asyncpg.DataError, asyncpg.ProgramLimitExceededError):
+                await self._drain_singly(connection, records)
+            else:
+                # Killed before this line, the records are drained again: their keys are known.
+                await self.spool.remove([number for number, _ in records])
+        except BaseException:
+            self._forget(connection)
+            raise
+        self._found(connection)
+        return len(records) == _DRAIN_BATCH
+
+    async def _drain_singly(
+        self, connection: asyncpg.Connection, records: Sequence[tuple[int, InboxEvent]]
+    ) -> None:
+        for number, event in records:
+            try:
+                async with asyncio.timeout(_DRAIN_TIMEOUT):
+                    await insert_events(connection, [event])
+            except (asyncpg.DataError, asyncpg.ProgramLimitExceededError) as error:
+                await self.spool.put_aside(number, f"PostgreSQL refuses it: {error}")
+            else:
+                await self.spool.remove([number])

@@ -1,0 +1,90 @@
+"""Read the KPI files: SQL with a header that says what each of its columns means.
+
+A file is one KPI or a family. Its header is TOML in the comment it starts with:
+
+    /*
+    labels = ["location", "window"]        # the first columns of every row
+    [[metric]]                             # the further columns, in any order
+    name = "ghl_leads_created"
+    unit = "leads"
+    help = "Leads created in the window."
+    */
+    SELECT … AS location, … AS "window", … AS ghl_leads_created …
+
+The query's parameters, which a file may use or not: `$1` locations, `$2` window names, `$3` first
+days, `$4` last days (four arrays of one length: a row for each location and window), `$5` now.
+"""
+
+import re
+import tomllib
+from functools import cache
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from exporter.bundle import bundled
+
+_HEADER = re.compile(r"\s*/\*(.*?)\*/(.*)", re.DOTALL)
+# Every query gets the same parameters; this names them where a file leaves one out.
+_PARAMETERS = (
+    "WITH kpi_parameters AS (SELECT $1::text[], $2::text[], $3::date[], $4::date[],"
+    " $5::timestamptz)\n"
+)
+
+
+class KpiFileError(ValueError):
+    """A KPI file can't be used; the text names the file and says why."""
+
+
+class Metric(BaseModel):
+    """One metric: a column of the query."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^ghl_[a-z][a-z0-9_]*$")
+    unit: str
+    help: str
+
+
+class KpiFile(BaseModel):
+    """One file of `sql/kpis`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    labels: tuple[str, ...] = Field(min_length=1)
+    metric: tuple[Metric, ...] = Field(min_length=1)
+    timeout: float | None = Field(None, gt=0, description="seconds")
+    sql: str
+
+    @property
+    def query(self) -> str:
+        """The SQL as it is sent."""
+        return f"{_PARAMETERS}SELECT * FROM (\n{self.sql}\n) AS kpi"
+
+
+def read_kpi_file(path: Path) -> KpiFile:
+    """Read one file. Raises KpiFileError."""
+    match = _HEADER.fullmatch(path.read_text(encoding="utf-8"))
+    if match is None:
+        raise KpiFileError(f"{path.name}: does not start with a header in /* … */")
+    try:
+        header = tomllib.loads(match[1])
+        return KpiFile(name=path.stem, sql=match[2].strip().removesuffix(";"), **header)
+    except (tomllib.TOMLDecodeError, ValidationError, TypeError) as error:
+        raise KpiFileError(f"{path.name}: {error}") from None
+
+
+@cache
+def all_kpis() -> tuple[KpiFile, ...]:
+    """Read every KPI file, by name. Raises KpiFileError, also where two files name one metric."""
+    files = tuple(read_kpi_file(path) for path in sorted((bundled("sql") / "kpis").glob("*.sql")))
+    owners: dict[str, str] = {}
+    for file in files:
+        for metric in file.metric:
+            if metric.name in owners:
+                raise KpiFileError(
+                    f"{file.name}.sql: {metric.name} is {owners[metric.name]}.sql's already"
+                )
+            owners[metric.name] = file.name
+    return files

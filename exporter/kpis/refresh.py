@@ -1,0 +1,115 @@
+"""Refresh the KPI snapshot: every KPI on its own, with a time-out, keeping its last values."""
+
+import asyncio
+import time
+from datetime import UTC, date, datetime
+from typing import Any
+
+import asyncpg
+import structlog
+
+from exporter.kpis.definitions import KpiFile, all_kpis
+from exporter.kpis.snapshot import EMPTY, Rendered, Snapshot, render
+from exporter.kpis.windows import EXPORTED_DAYS, Window, windows
+from exporter.publish.live import LiveMetrics
+from exporter.settings import Settings
+
+log = structlog.get_logger()
+
+# Queries at one time: more would take PostgreSQL from the webhooks.
+_CONCURRENCY = 2
+
+
+async def query_kpi(
+    connection: asyncpg.Connection,
+    kpi: KpiFile,
+    chosen: list[Window],
+    *,
+    now: datetime,
+    timeout: float,
+) -> list[asyncpg.Record]:
+    """Run one KPI's query for some windows. `timeout` is in seconds."""
+    columns: list[list[Any]] = [list(column) for column in zip(*chosen, strict=True)]
+    records: list[asyncpg.Record] = await connection.fetch(
+        kpi.query, *(columns or [[], [], [], []]), now, timeout=timeout
+    )
+    return records
+
+
+async def reported_locations(
+    connection: asyncpg.Connection, settings: Settings
+) -> tuple[list[str], int]:
+    """Return the locations that have series, and how many more there are than the limit."""
+    if settings.ghl_location_id:
+        return sorted(settings.ghl_location_id), 0
+    limit = settings.location_series_limit
+    rows = await connection.fetch(
+        "SELECT location_id FROM locations ORDER BY first_seen, location_id LIMIT $1", limit
+    )
+    cut = 0
+    if len(rows) == limit:
+        cut = await connection.fetchval("SELECT count(*) FROM locations") - limit
+    return [row["location_id"] for row in rows], cut
+
+
+class KpiRefresher:
+    """Holds the snapshot and makes the next one."""
+
+    def __init__(self, settings: Settings, pool: asyncpg.Pool, metrics: LiveMetrics) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._metrics = metrics
+        self.snapshot: Snapshot = EMPTY
+        self.refreshed_at: datetime | None = None
+        metrics.create_kpi_children([kpi.name for kpi in all_kpis()])
+
+    def forget(self) -> None:
+        """Publish no KPIs: another copy does."""
+        self.snapshot = EMPTY
+        self.refreshed_at = None
+
+    async def refresh(
+        self, *, until: date | None = None, days: tuple[int, ...] = EXPORTED_DAYS
+    ) -> Snapshot:
+        """Compute every KPI and swap the snapshot in. A KPI that fails keeps its last values.
+
+        Raises what the pool raises where the database is away.
+        """
+        now = datetime.now(UTC)
+        async with self._pool.acquire(timeout=self._settings.kpi_timeout) as connection:
+            locations, cut = await reported_locations(connection, self._settings)
+        if cut:
+            self._metrics.label_values_cut.labels("location").inc(cut)
+        chosen = windows(self._settings, locations, now=now, until=until, days=days)
+        slots = asyncio.Semaphore(_CONCURRENCY)
+
+        async def one(kpi: KpiFile) -> tuple[str, Rendered | None]:
+            async with slots:
+                return kpi.name, await self._refresh_one(kpi, chosen, now)
+
+        results = await asyncio.gather(*(one(kpi) for kpi in all_kpis()))
+        fresh = {name: rendered for name, rendered in results if rendered is not None}
+        self.snapshot = Snapshot({**self.snapshot.kpis, **fresh}).prepare()
+        if fresh:
+            self.refreshed_at = now
+        return self.snapshot
+
+    async def _refresh_one(
+        self, kpi: KpiFile, chosen: list[Window], now: datetime
+    ) -> Rendered | None:
+        timeout = min(kpi.timeout or self._settings.kpi_timeout, self._settings.kpi_timeout)
+        started = time.monotonic()
+        try:
+            async with self._pool.acquire(timeout=timeout) as connection:
+                rows = await query_kpi(connection, kpi, chosen, now=now, timeout=timeout)
+            rendered = render(kpi, rows)
+        except Exception as error:  # one KPI's fault is not the others'
+            self._metrics.kpi_failures.labels(kpi.name).inc()
+            log.warning("kpi_failed", kpi=kpi.name, error=repr(error))
+            return None
+        finally:
+            self._metrics.kpi_duration.labels(kpi.name).set(time.monotonic() - started)
+        self._metrics.kpi_last_success.labels(kpi.name).set(time.time())
+        if rendered.dropped:
+            self._metrics.kpi_rows_dropped.labels(kpi.name).inc(rendered.dropped)
+        return rendered

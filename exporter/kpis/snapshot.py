@@ -1,0 +1,125 @@
+"""A KPI snapshot: rows checked one by one, rendered once, swapped in whole."""
+
+import gzip
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from functools import cached_property, lru_cache
+from typing import Any
+
+from exporter.kpis.definitions import KpiFile, Metric
+
+
+class DuplicateLabels(ValueError):
+    """A KPI's query gave two rows with the same labels."""
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One KPI's samples as text: lines by metric, and how many values could not become one."""
+
+    families: tuple[tuple[Metric, str], ...]
+    dropped: int
+
+
+@lru_cache(maxsize=65536)
+def _escape(value: str) -> str:
+    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+def _label_text(names: Sequence[str], row: Mapping[str, Any]) -> str | None:
+    parts = []
+    for name in names:
+        value = row[name]
+        if not isinstance(value, str):
+            return None
+        parts.append(f'{name}="{_escape(value)}"')
+    return "{" + ",".join(parts) + "}"
+
+
+def _value_text(value: object) -> str | None:
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        return None
+    number = float(value)
+    return repr(number) if math.isfinite(number) else None
+
+
+def render(kpi: KpiFile, rows: Iterable[Mapping[str, Any]]) -> Rendered:
+    """Render a KPI's rows. NULL is no sample; what is no number or no text is dropped and counted.
+
+    Raises DuplicateLabels, and KeyError where the query lacks a column.
+    """
+    lines: dict[str, list[str]] = {metric.name: [] for metric in kpi.metric}
+    seen: set[str] = set()
+    dropped = 0
+    for row in rows:
+        labels = _label_text(kpi.labels, row)
+        if labels is None:
+            dropped += 1
+            continue
+        if labels in seen:
+            raise DuplicateLabels(f"{kpi.name}: two rows with {labels}")
+        seen.add(labels)
+        for metric in kpi.metric:
+            value = row[metric.name]
+            if value is None:
+                continue
+            text = _value_text(value)
+            if text is None:
+                dropped += 1
+            else:
+                lines[metric.name].append(f"{metric.name}{labels} {text}\n")
+    families = tuple((metric, "".join(lines[metric.name])) for metric in kpi.metric)
+    return Rendered(families, dropped)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Every KPI's last good samples. A scrape copies its bytes."""
+
+    kpis: Mapping[str, Rendered]
+
+    def _text(self, *, openmetrics: bool) -> bytes:
+        parts = []
+        for name in sorted(self.kpis):
+            for metric, samples in self.kpis[name].families:
+                if not samples:
+                    continue
+                help_text = metric.help.replace("\\", r"\\").replace("\n", r"\n")
+                if openmetrics:
+                    help_text = help_text.replace('"', r"\"")
+                parts.append(f"# HELP {metric.name} {help_text}\n# TYPE {metric.name} gauge\n")
+                # OpenMetrics has units only that end the name.
+                if openmetrics and metric.name.endswith(f"_{metric.unit}"):
+                    parts.append(f"# UNIT {metric.name} {metric.unit}\n")
+                parts.append(samples)
+        return "".join(parts).encode()
+
+    @cached_property
+    def plain(self) -> bytes:
+        """Prometheus text."""
+        return self._text(openmetrics=False)
+
+    @cached_property
+    def openmetrics(self) -> bytes:
+        """OpenMetrics text, without its end mark."""
+        return self._text(openmetrics=True)
+
+    @cached_property
+    def plain_gzip(self) -> bytes:
+        """Prometheus text as one gzip member."""
+        return gzip.compress(self.plain, 1)
+
+    @cached_property
+    def openmetrics_gzip(self) -> bytes:
+        """OpenMetrics text as one gzip member."""
+        return gzip.compress(self.openmetrics, 1)
+
+    def prepare(self) -> "Snapshot":
+        """Make all the bytes now, so that no scrape has to."""
+        _ = (self.plain_gzip, self.openmetrics_gzip)
+        return self
+
+
+EMPTY = Snapshot({})

@@ -1,0 +1,109 @@
+"""The one copy that projects events and publishes KPIs: it holds an advisory lock while it does."""
+
+import asyncio
+import contextlib
+import time
+
+import asyncpg
+import structlog
+
+from exporter.database.connect import UNAVAILABLE, connect
+from exporter.database.locks import LEADER_LOCK
+from exporter.inbox.partitions import create_partitions, drop_old_partitions
+from exporter.kpis.refresh import KpiRefresher
+from exporter.projection.projector import Projector
+from exporter.projection.rules import Rules
+from exporter.projection.state import rebuild_is_due
+from exporter.publish.live import LiveMetrics
+from exporter.settings import Settings
+
+log = structlog.get_logger()
+
+# Seconds: between two tries to become the leader, and between two looks for new events.
+_RETRY = 1.0
+_POLL = 0.2
+_PARTITION_CHECK = 3600.0
+# A statement of the leader may take this long; a lock that somebody holds for longer fails it.
+_COMMAND_TIMEOUT = 60.0
+
+
+class Leader:
+    """Runs in every copy; works in the one that holds the lock, and takes over within seconds."""
+
+    def __init__(self, settings: Settings, kpis: KpiRefresher, metrics: LiveMetrics) -> None:
+        self._settings = settings
+        self._kpis = kpis
+        self._metrics = metrics
+        self._rules = Rules.from_settings(settings)
+
+    async def run(self) -> None:
+        """Follow or lead, for ever; survive every fault of the database."""
+        while True:
+            try:
+                connection = await connect(
+                    self._settings, "leader", command_timeout=_COMMAND_TIMEOUT
+                )
+            except UNAVAILABLE as error:
+                log.debug("leader_waits", error=repr(error))
+                await asyncio.sleep(_RETRY)
+                continue
+            try:
+                await self._follow(connection)
+                await self._lead(connection)
+            except (*UNAVAILABLE, asyncpg.PostgresError, BaseExceptionGroup) as error:
+                _reraise_unless_database(error)
+                log.warning("leader_lost_database", error=repr(error))
+            finally:
+                self._metrics.leader.set(0)
+                # The lock goes with the connection, also where the server no longer answers.
+                connection.terminate()
+            await asyncio.sleep(_RETRY)
+
+    async def _follow(self, connection: asyncpg.Connection) -> None:
+        while not await connection.fetchval("SELECT pg_try_advisory_lock($1)", LEADER_LOCK):
+            self._kpis.forget()
+            await asyncio.sleep(_RETRY)
+
+    async def _lead(self, connection: asyncpg.Connection) -> None:
+        self._metrics.leader.set(1)
+        log.info("leader")
+        await create_partitions(connection)
+        due = await rebuild_is_due(connection, self._rules)
+        self._metrics.rebuild_due.set(due)
+        if due:
+            log.warning("rebuild_due", why="settings that shape the facts have changed")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._project(connection))
+            group.create_task(self._refresh())
+
+    async def _project(self, connection: asyncpg.Connection) -> None:
+        projector = Projector(
+            connection, self._rules, self._metrics, self._settings.projection_batch_size
+        )
+        partitions_at = time.monotonic()
+        while True:
+            if not await projector.step():
+                await asyncio.sleep(_POLL)
+            if time.monotonic() - partitions_at > _PARTITION_CHECK:
+                partitions_at = time.monotonic()
+                await create_partitions(connection)
+                if self._settings.inbox_retention_days is not None:
+                    await drop_old_partitions(connection, self._settings.inbox_retention_days)
+
+    async def _refresh(self) -> None:
+        while True:
+            started = time.monotonic()
+            # Without the database the snapshot stays as it is, and its age tells.
+            with contextlib.suppress(*UNAVAILABLE):
+                await self._kpis.refresh()
+            elapsed = time.monotonic() - started
+            await asyncio.sleep(max(self._settings.kpi_interval - elapsed, 0.05))
+
+
+def _reraise_unless_database(error: BaseException) -> None:
+    if isinstance(error, BaseExceptionGroup):
+        _, rest = error.split((*UNAVAILABLE, asyncpg.PostgresError))
+        if rest is not None:
+            log.error("leader_failed", error=repr(rest), exc_info=rest)
+            if not isinstance(rest, ExceptionGroup):
+                raise rest

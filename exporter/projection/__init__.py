@@ -1,0 +1,1 @@
+"""From stored events to facts and roll-ups, in one transaction, exactly once."""

@@ -1,0 +1,232 @@
+"""From one stored event to what it tells: of an entity, of a message, or nothing."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from exporter.fields import (
+    ABSENT,
+    Unreadable,
+    clean_number,
+    clean_text,
+    clean_time,
+    parse_json,
+)
+from exporter.ghl import (
+    APPOINTMENT,
+    CONTACT,
+    FAMILY_OF_EVENT,
+    MESSAGE,
+    OPPORTUNITY,
+    USER,
+    event_name,
+)
+from exporter.inbox.event import WORKFLOW, StoredEvent
+from exporter.projection.rows import EntityEvent, Message
+from exporter.projection.rules import Rules
+from exporter.receiver.envelope import flatten
+
+# The order of events of one instant: what back-filling found (0), GHL, the platform's calls (2).
+GHL_PRECEDENCE = 1
+_MAX_NAME_BYTES = 400
+
+Fields = Mapping[str, Any]
+
+
+class Poison(Exception):
+    """The event can't become facts; the text says why, without personal data."""
+
+
+@dataclass(slots=True)
+class Interpretation:
+    """What one event tells. Empty where it is of no event that facts are made of."""
+
+    entities: list[EntityEvent] = field(default_factory=list)
+    messages: list[Message] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.entities or self.messages)
+
+
+def interpret(event: StoredEvent, rules: Rules) -> Interpretation:
+    """Read an event from the inbox. Raises Poison."""
+    try:
+        fields = flatten(parse_json(event.body))
+    except Unreadable as error:
+        raise Poison(f"the body is {error}") from None
+    if fields is None:
+        raise Poison("the body is no JSON object")
+    if event.source == WORKFLOW:
+        return _workflow(event, fields)
+    name = event_name(event.endpoint, clean_text(fields.get("type")))
+    family = FAMILY_OF_EVENT.get(name)
+    if family is None:
+        return Interpretation()
+    time = clean_time(fields.get("timestamp")) or event.received_at
+    if family == USER:
+        return Interpretation(entities=list(_user(event, name, time, fields)))
+    if not event.location_id:
+        raise Poison(f"{name} names no location")
+    if family == MESSAGE:
+        return Interpretation(messages=[_message(event, name, time, fields, rules)])
+    read = _READERS[family]
+    entity_id, told = read(fields, event.location_id, rules)
+    if entity_id is None:
+        raise Poison(f"{name} lacks the id of its {family}")
+    return Interpretation(entities=[_entity(event, family, entity_id, time, name, told)])
+
+
+def _entity(
+    event: StoredEvent,
+    family: str,
+    entity_id: str,
+    time: datetime,
+    name: str,
+    told: dict[str, Any],
+) -> EntityEvent:
+    return EntityEvent(
+        event.location_id,
+        family,
+        entity_id,
+        time,
+        GHL_PRECEDENCE,
+        event.idempotency_key,
+        name,
+        told,
+    )
+
+
+def _tell(
+    fields: Fields, names: Mapping[str, tuple[str, Callable[[object], Any]]]
+) -> dict[str, Any]:
+    """Pick fields: an absent one stays absent, one of the wrong type is null."""
+    told: dict[str, Any] = {}
+    for name, (source, read) in names.items():
+        value = fields.get(source, ABSENT)
+        if value is not ABSENT:
+            told[name] = read(value)
+    return told
+
+
+def _iso_time(value: object) -> str | None:
+    time = clean_time(value)
+    return time.isoformat() if time else None
+
+
+def _lower(value: object) -> str | None:
+    text = clean_text(value)
+    return text.lower() if text else None
+
+
+def _decimal_text(value: object) -> str | None:
+    number = clean_number(value)
+    return None if number is None else str(number)
+
+
+_CONTACT_FIELDS = {"created_at": ("dateAdded", _iso_time), "owner": ("assignedTo", clean_text)}
+_OPPORTUNITY_FIELDS = {
+    "contact": ("contactId", clean_text),
+    "status": ("status", _lower),
+    "value": ("monetaryValue", _decimal_text),
+    "owner": ("assignedTo", clean_text),
+    "pipeline_stage": ("pipelineStageId", clean_text),
+}
+
+
+def _contact(fields: Fields, location_id: str, rules: Rules) -> tuple[str | None, dict[str, Any]]:
+    del location_id, rules
+    return clean_text(fields.get("id")), _tell(fields, _CONTACT_FIELDS)
+
+
+def _opportunity(
+    fields: Fields, location_id: str, rules: Rules
+) -> tuple[str | None, dict[str, Any]]:
+    del location_id, rules
+    return clean_text(fields.get("id")), _tell(fields, _OPPORTUNITY_FIELDS)
+
+
+def _appointment(
+    fields: Fields, location_id: str, rules: Rules
+) -> tuple[str | None, dict[str, Any]]:
+    nested = fields.get("appointment")
+    if not isinstance(nested, dict):
+        nested = fields
+
+    def local_time(value: object) -> str | None:
+        time = clean_time(value, rules.zone(location_id))
+        return time.isoformat() if time else None
+
+    told = _tell(
+        nested,
+        {
+            "contact": ("contactId", clean_text),
+            "calendar": ("calendarId", clean_text),
+            "status": ("appointmentStatus", _lower),
+            "starts_at": ("startTime", local_time),
+        },
+    )
+    return clean_text(nested.get("id")), told
+
+
+_READERS = {CONTACT: _contact, OPPORTUNITY: _opportunity, APPOINTMENT: _appointment}
+
+
+def _message(
+    event: StoredEvent, name: str, time: datetime, fields: Fields, rules: Rules
+) -> Message:
+    """Read a message. A human answer: an outbound one with a user, of no machine, that went out."""
+    contact_id = clean_text(fields.get("contactId"))
+    if contact_id is None:
+        raise Poison(f"{name} lacks the id of its contact")
+    user_id = clean_text(fields.get("userId"))
+    human = (
+        name == "OutboundMessage"
+        and user_id is not None
+        and user_id not in rules.automated_users
+        and _lower(fields.get("source")) not in rules.automated_sources
+        and _lower(fields.get("messageType")) != "internalcomment"
+        and _lower(fields.get("status")) not in ("failed", "undelivered")
+    )
+    return Message(
+        event.location_id,
+        contact_id,
+        human,
+        clean_time(fields.get("dateAdded")) or time,
+        event.idempotency_key,
+        "outbound" if name == "OutboundMessage" else "inbound",
+        user_id,
+    )
+
+
+def _user(event: StoredEvent, name: str, time: datetime, fields: Fields) -> Iterator[EntityEvent]:
+    """Read a user, of one location or, where it is an agency's, of several."""
+    user_id = clean_text(fields.get("id"))
+    if user_id is None:
+        return
+    several = fields.get("locations")
+    locations = [event.location_id] if event.location_id else []
+    if not locations and isinstance(several, list):
+        locations = sorted({text for item in several if (text := clean_text(item))})
+    told: dict[str, Any] = {}
+    parts = [clean_text(fields.get(part), _MAX_NAME_BYTES) for part in ("firstName", "lastName")]
+    if any(parts):
+        told["name"] = " ".join(part for part in parts if part)
+    if "role" in fields:
+        told["role"] = clean_text(fields.get("role"))
+    for location_id in locations:
+        yield EntityEvent(
+            location_id, USER, user_id, time, GHL_PRECEDENCE, event.idempotency_key, name, told
+        )
+
+
+def _workflow(event: StoredEvent, fields: Fields) -> Interpretation:
+    """A workflow's webhook only tells that a contact exists."""
+    contact_id = clean_text(fields.get("contact_id"))
+    if contact_id is None:
+        raise Poison("the workflow's webhook lacks contact_id")
+    if not event.location_id:
+        raise Poison("the workflow's webhook names no location")
+    return Interpretation(
+        entities=[_entity(event, CONTACT, contact_id, event.received_at, event.event_type, {})]
+    )

@@ -1,0 +1,107 @@
+"""Take pending events from the inbox and project them: exactly once, poison set aside."""
+
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+import asyncpg
+import structlog
+
+from exporter.database.connect import UNAVAILABLE
+from exporter.database.locks import PROJECTION_LOCK
+from exporter.inbox.event import StoredEvent
+from exporter.projection.project import Counts, project_batch
+from exporter.projection.rules import Rules
+from exporter.publish.live import LiveMetrics
+
+log = structlog.get_logger()
+
+_PENDING = """
+SELECT p.id, i.location_id, i.received_at, i.source, i.endpoint, i.event_type, i.idempotency_key,
+       i.body
+FROM (SELECT id, location_id, received_at FROM inbox_pending ORDER BY id LIMIT $1) p
+LEFT JOIN inbox i USING (location_id, id, received_at)
+ORDER BY p.id
+"""
+
+
+class Projector:
+    """Projects batches on one connection, which must be the only one that does."""
+
+    def __init__(
+        self, connection: asyncpg.Connection, rules: Rules, metrics: LiveMetrics, batch_size: int
+    ) -> None:
+        self._connection = connection
+        self._rules = rules
+        self._metrics = metrics
+        self._batch_size = batch_size
+        self._limit = batch_size
+        self._poison: dict[int, str] = {}
+
+    async def step(self) -> int:
+        """Project the oldest pending events and return how many left the queue.
+
+        An event that breaks its batch is found by halving the batches, and set aside with its
+        error. Raises one of `UNAVAILABLE`.
+        """
+        started = time.monotonic()
+        try:
+            ids, events, counts = await self._project()
+        except UNAVAILABLE:
+            raise
+        except Exception as error:  # whatever one event provokes must not stop the others
+            if self._limit > 1:
+                self._limit //= 2
+                return 1
+            await self._condemn(error)
+            return 1
+        if not ids:
+            return 0
+        self._limit = min(self._batch_size, self._limit * 2)
+        self._poison.clear()
+        self._count(counts, events, time.monotonic() - started)
+        return len(ids)
+
+    async def _project(self) -> tuple[list[int], list[StoredEvent], Counts]:
+        async with self._connection.transaction():
+            # A rebuild swaps the tables under the same lock.
+            await self._connection.execute("SELECT pg_advisory_xact_lock($1)", PROJECTION_LOCK)
+            rows = await self._connection.fetch(_PENDING, self._limit)
+            ids = [row["id"] for row in rows]
+            # A body that was dropped by age has nothing left to tell.
+            events = [
+                StoredEvent(
+                    row["location_id"],
+                    row["id"],
+                    row["received_at"],
+                    row["source"],
+                    row["endpoint"],
+                    row["event_type"],
+                    row["idempotency_key"],
+                    row["body"],
+                )
+                for row in rows
+                if row["body"] is not None
+            ]
+            counts = Counts()
+            if ids:
+                counts = await project_batch(self._connection, events, self._rules, self._poison)
+                await self._connection.execute("DELETE FROM inbox_pending WHERE id = ANY($1)", ids)
+        return ids, events, counts
+
+    async def _condemn(self, error: Exception) -> None:
+        """Remember that the oldest pending event is the one that fails, alone, with this error."""
+        number = await self._connection.fetchval("SELECT min(id) FROM inbox_pending")
+        if number is None or number in self._poison:
+            # Setting it aside failed as well: that is no fault of the event.
+            raise error
+        self._poison[number] = f"{type(error).__name__}: {error}"[:500]
+        log.error("event_quarantined", inbox_id=number, error=self._poison[number])
+
+    def _count(self, counts: Counts, events: Iterable[StoredEvent], seconds: float) -> None:
+        for outcome in ("projected", "ignored", "quarantined"):
+            self._metrics.projected.labels(outcome).inc(getattr(counts, outcome))
+        now = datetime.now(UTC)
+        for event in events:
+            self._metrics.projection_delay.observe((now - event.received_at).total_seconds())
+        self._metrics.projection_duration.observe(seconds)

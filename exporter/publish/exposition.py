@@ -1,0 +1,49 @@
+"""/metrics: the live metrics, rendered now, and the KPI snapshot, copied. Never needs the database."""
+
+import gzip
+
+from aiohttp import web
+from prometheus_client import generate_latest
+from prometheus_client.openmetrics.exposition import (
+    CONTENT_TYPE_LATEST as OPENMETRICS_TYPE,
+)
+from prometheus_client.openmetrics.exposition import (
+    generate_latest as generate_openmetrics,
+)
+
+from exporter.kpis.refresh import KpiRefresher
+from exporter.publish.live import LiveMetrics
+
+PLAIN_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+_END = b"# EOF\n"
+
+
+class Exposition:
+    """The handler of /metrics."""
+
+    def __init__(self, metrics: LiveMetrics, kpis: KpiRefresher) -> None:
+        self._metrics = metrics
+        self._kpis = kpis
+
+    async def metrics(self, request: web.Request) -> web.Response:
+        """Answer in OpenMetrics where that is asked for, compressed where that is accepted."""
+        openmetrics = "application/openmetrics-text" in request.headers.get("Accept", "")
+        compressed = "gzip" in request.headers.get("Accept-Encoding", "")
+        snapshot = self._kpis.snapshot
+        if openmetrics:
+            live = generate_openmetrics(self._metrics.registry).removesuffix(_END)
+            kpis = snapshot.openmetrics_gzip if compressed else snapshot.openmetrics
+            end = _END
+        else:
+            live = generate_latest(self._metrics.registry)
+            kpis = snapshot.plain_gzip if compressed else snapshot.plain
+            end = b""
+        headers = {
+            "Content-Type": OPENMETRICS_TYPE if openmetrics else PLAIN_TYPE,
+            "Vary": "Accept, Accept-Encoding",
+        }
+        if not compressed:
+            return web.Response(body=live + kpis + end, headers=headers)
+        # Gzip members may follow one another: what was compressed at the refresh is only copied.
+        body = gzip.compress(live, 1) + kpis + (gzip.compress(end, 1) if end else b"")
+        return web.Response(body=body, headers={**headers, "Content-Encoding": "gzip"})

@@ -1,0 +1,27 @@
+"""Label values that a sender controls: from an allow-list or under a cap, and what is cut is counted."""
+
+from prometheus_client import Counter
+
+OTHER = "other"
+
+
+class CappedLabel:
+    """Lets the first `limit` values through, and allow-listed ones always; the rest is `other`."""
+
+    def __init__(
+        self, name: str, cut: Counter, *, allowed: frozenset[str] = frozenset(), limit: int = 0
+    ) -> None:
+        self._allowed = allowed
+        self._limit = limit
+        self._seen: set[str] = set()
+        self._cut = cut.labels(name)
+
+    def __call__(self, value: str) -> str:
+        """Return the value, or `other` where it is one too many."""
+        if value in self._allowed or value in self._seen:
+            return value
+        if len(self._seen) < self._limit:
+            self._seen.add(value)
+            return value
+        self._cut.inc()
+        return OTHER

@@ -1,0 +1,180 @@
+"""`/` says in words how the service is; `/-/healthy` and `/-/ready` say it to machines."""
+
+import html
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from aiohttp import web
+
+from exporter import __version__
+from exporter.inbox.inbox import Inbox
+from exporter.kpis.definitions import all_kpis
+from exporter.kpis.refresh import KpiRefresher
+from exporter.publish.live import LiveMetrics
+from exporter.settings import Settings
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta http-equiv="refresh" content="10">
+<title>ghl-exporter</title>
+<style>
+:root {{ color-scheme: light dark; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; }}
+h1 {{ font-size: 1.5rem; margin: 0; }} h2 {{ font-size: 1.05rem; margin: 1.6rem 0 .3rem; }}
+.summary {{ font-size: 1.15rem; }}
+ul {{ list-style: none; padding: 0; margin: 0; }}
+li {{ padding: .3rem 0 .3rem 1.8rem; position: relative; }}
+li::before {{ position: absolute; left: 0; font-weight: 700; width: 1.3rem; text-align: center; }}
+.good::before {{ content: "✓"; color: #1a7f37; }}
+.warn::before {{ content: "!"; color: #bf5b04; }}
+.bad::before {{ content: "✗"; color: #cf222e; }}
+code {{ font-size: .92em; }} small, .muted {{ opacity: .72; }}
+a {{ color: inherit; }}
+</style></head><body>
+<h1>ghl-exporter <small>{version}</small></h1>
+<p class="summary">{summary}</p>
+<h2>State</h2><ul>{lines}</ul>
+<h2>Where to go</h2><ul>{links}</ul>
+<p class="muted">{role} · {now} UTC · this page refreshes itself</p>
+</body></html>
+"""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One sentence of the state: good, warn or bad."""
+
+    state: str
+    text: str
+
+
+class Landing:
+    """The pages that cost nothing: no database is asked for them."""
+
+    def __init__(
+        self, settings: Settings, inbox: Inbox, kpis: KpiRefresher, metrics: LiveMetrics
+    ) -> None:
+        self._settings = settings
+        self._inbox = inbox
+        self._kpis = kpis
+        self._metrics = metrics
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes of the page and of the probes."""
+        return [
+            web.get("/", self.page),
+            web.get("/-/healthy", self.healthy),
+            web.get("/-/ready", self.ready),
+        ]
+
+    async def healthy(self, request: web.Request) -> web.Response:
+        """Answer 200 while the process answers at all."""
+        del request
+        return web.Response(text="healthy\n")
+
+    async def ready(self, request: web.Request) -> web.Response:
+        """Answer 200 while webhooks can be stored, in PostgreSQL or in the spool, else 503."""
+        del request
+        if self._inbox.database_up:
+            return web.Response(text="ready\n")
+        if self._inbox.spool.usable:
+            return web.Response(text="ready: PostgreSQL is away, webhooks go to the spool\n")
+        return web.Response(status=503, text="not ready: neither PostgreSQL nor the spool\n")
+
+    def state(self) -> list[Line]:
+        """Return the state in sentences."""
+        inbox, spool = self._inbox, self._inbox.spool
+        lines = [
+            Line("good", "PostgreSQL takes commits.")
+            if inbox.database_up
+            else Line("bad", "PostgreSQL is away; webhooks go to the local spool.")
+        ]
+        if spool.events:
+            lines.append(Line("warn", f"{spool.events:,} webhooks wait in the local spool."))
+        if not spool.usable:
+            lines.append(Line("bad", f"The local spool can't be used: {spool.problem}"))
+        if spool.set_aside:
+            lines.append(Line("warn", f"{spool.set_aside:,} spooled webhooks were set aside."))
+        lines += self._projection_lines()
+        if self._settings.redis_url is None:
+            lines.append(Line("good", "Redis is not set up; nothing depends on it."))
+        else:
+            up = _value(self._metrics.redis_up)
+            lines.append(
+                Line("good", "Redis answers.") if up else Line("warn", "Redis is away: slower.")
+            )
+        return lines
+
+    def _projection_lines(self) -> list[Line]:
+        backlog = int(_value(self._metrics.backlog))
+        oldest = _value(self._metrics.oldest_age)
+        quarantined = int(_value(self._metrics.quarantine))
+        lines = []
+        if oldest > 60:
+            lines.append(Line("warn", f"{backlog:,} events wait, the oldest for {oldest:,.0f} s."))
+        else:
+            lines.append(Line("good", f"Stored events become facts at once ({backlog:,} waiting)."))
+        if quarantined:
+            lines.append(
+                Line("warn", f"{quarantined:,} events are in quarantine (ghl-exporter replay).")
+            )
+        if _value(self._metrics.rebuild_due):
+            lines.append(Line("warn", "Settings changed since: run ghl-exporter rebuild."))
+        if self._kpis.refreshed_at is None:
+            text = "KPIs are published by another copy, or not computed yet."
+            lines.append(Line("warn" if _value(self._metrics.leader) else "good", text))
+        else:
+            age = (datetime.now(UTC) - self._kpis.refreshed_at).total_seconds()
+            late = age > 3 * self._settings.kpi_interval + 5
+            failed = len(all_kpis()) - len(self._kpis.snapshot.kpis)
+            lines.append(Line("warn" if late else "good", f"KPIs are {age:,.0f} s old."))
+            if failed:
+                lines.append(Line("bad", f"{failed} KPI queries have never succeeded."))
+        return lines
+
+    async def page(self, request: web.Request) -> web.Response:
+        """Show the state and links."""
+        del request
+        lines = self.state()
+        worst = {line.state for line in lines}
+        summary = (
+            "Something is wrong, and webhooks are still taken."
+            if "bad" in worst
+            else "Working, with something to look at."
+            if "warn" in worst
+            else "Everything works."
+        )
+        if not self._inbox.database_up and not self._inbox.spool.usable:
+            summary = "Webhooks are refused: they can be stored nowhere."
+        links = [
+            ("/metrics", "metrics", "live metrics and KPIs, for Prometheus"),
+            ("/-/ready", "ready", "can webhooks be stored?"),
+            ("/-/healthy", "healthy", "does the process answer?"),
+        ]
+        body = _PAGE.format(
+            version=html.escape(__version__),
+            summary=summary,
+            lines="".join(
+                f'<li class="{line.state}">{html.escape(line.text)}</li>' for line in lines
+            ),
+            links="".join(
+                f'<li><a href="{url}"><code>{url}</code></a> — {html.escape(text)}</li>'
+                for url, _, text in links
+            )
+            + "<li><code>POST /webhooks/ghl</code> — where GHL sends its webhooks</li>"
+            + "<li><code>POST /webhooks/workflow</code> — where workflows send theirs</li>",
+            role="leader" if _value(self._metrics.leader) else "follower",
+            now=f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
+        )
+        return web.Response(
+            text=body,
+            content_type="text/html",
+            headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
+        )
+
+
+def _value(gauge: object) -> float:
+    """Read a gauge without labels."""
+    samples = next(iter(gauge.collect())).samples  # type: ignore[attr-defined]
+    return float(samples[0].value)

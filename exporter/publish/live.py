@@ -1,0 +1,191 @@
+"""The service's live metrics: everything that is counted and timed as it happens, in one table."""
+
+import platform
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    disable_created_metrics,
+)
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from exporter import __version__
+from exporter.ghl import KNOWN_EVENTS
+from exporter.publish.labels import OTHER, CappedLabel
+
+# A second series for each counter that nothing here reads.
+disable_created_metrics()
+
+# The objective "95 % within 1 s" is counted from a bucket, so 1.0 is a bound exactly.
+DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
+PROJECTION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0)
+BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
+
+OUTCOMES = ("stored", "duplicate", "spooled", "refused")
+REJECTIONS = (
+    "signature_missing",
+    "signature_invalid",
+    "secret_missing",
+    "secret_invalid",
+    "too_large",
+    "bad_encoding",
+    "aborted",
+)
+PROJECTIONS = ("projected", "ignored", "quarantined")
+SOURCES = ("ghl", "workflow")
+
+
+class LiveMetrics:
+    """One registry and its instruments. Every labelled child exists from the start, at 0."""
+
+    def __init__(
+        self, *, locations: frozenset[str] = frozenset(), location_limit: int = 1000
+    ) -> None:
+        self.registry = registry = CollectorRegistry(auto_describe=True)
+        ProcessCollector(registry=registry)
+        GCCollector(registry=registry)
+
+        def counter(name: str, help_text: str, labels: tuple[str, ...] = ()) -> Counter:
+            return Counter(f"ghl_exporter_{name}", help_text, labels, registry=registry)
+
+        def gauge(name: str, help_text: str, labels: tuple[str, ...] = ()) -> Gauge:
+            return Gauge(f"ghl_exporter_{name}", help_text, labels, registry=registry)
+
+        def histogram(name: str, help_text: str, buckets: tuple[float, ...]) -> Histogram:
+            return Histogram(f"ghl_exporter_{name}", help_text, buckets=buckets, registry=registry)
+
+        build = Info("ghl_exporter_build", "The running version.", registry=registry)
+        build.info({"version": __version__, "python": platform.python_version()})
+
+        # The way in
+        self.webhooks = counter(
+            "webhooks_total",
+            "Webhooks that proved to be their sender's, by what became of them: stored, duplicate "
+            "(stored before), spooled (kept on the local disk while PostgreSQL is away), refused "
+            "(answered 429: stored nowhere, the sender comes again).",
+            ("source", "outcome"),
+        )
+        self.webhooks_by_event = counter(
+            "webhooks_received_total", "Webhooks that proved to be GHL's, by event.", ("event",)
+        )
+        self.webhooks_by_location = counter(
+            "webhooks_by_location_total",
+            "Webhooks that proved to be their sender's, by location (none: the body names none).",
+            ("location",),
+        )
+        self.rejected = counter(
+            "webhooks_rejected_total",
+            "Requests to the receiver that were refused on purpose, by reason.",
+            ("reason",),
+        )
+        self.request_duration = histogram(
+            "webhook_request_duration_seconds",
+            "Time from a webhook's headers to its answer. Refused requests are not in it.",
+            DURATION_BUCKETS,
+        )
+        self.group_commit_events = histogram(
+            "group_commit_events", "Events that shared one commit to the inbox.", BATCH_BUCKETS
+        )
+        self.label_values_cut = counter(
+            "label_values_cut_total",
+            "Observations whose label value was over a cap, and so went to `other` or had no "
+            "series, by label.",
+            ("label",),
+        )
+
+        # The way through
+        self.projected = counter(
+            "events_projected_total",
+            "Events taken from the inbox: projected (facts follow from them), ignored (kept, and "
+            "of no event that facts are made of), quarantined (set aside with an error).",
+            ("outcome",),
+        )
+        self.projection_delay = histogram(
+            "webhook_projection_delay_seconds",
+            "Time from a webhook's receipt to the commit of the facts that follow from it.",
+            PROJECTION_BUCKETS,
+        )
+        self.projection_duration = histogram(
+            "projection_batch_duration_seconds",
+            "Time of one projection transaction.",
+            DURATION_BUCKETS,
+        )
+        self.backlog = gauge("inbox_backlog_events", "Stored events that are not yet projected.")
+        self.oldest_age = gauge(
+            "inbox_oldest_age_seconds", "Age of the oldest event not yet projected; 0 without one."
+        )
+        self.quarantine = gauge("quarantine_events", "Events set aside with an error.")
+        self.spool_events = gauge(
+            "spool_events", "Events on the local disk that wait for PostgreSQL."
+        )
+        self.spool_set_aside = gauge(
+            "spool_set_aside_events",
+            "Events on the local disk that are damaged or that PostgreSQL refuses.",
+        )
+        self.spool_bytes = gauge("spool_bytes", "Size of the spool on the local disk.")
+        self.leader = gauge(
+            "leader", "1 where this copy projects events and publishes KPIs, 0 elsewhere."
+        )
+        self.rebuild_due = gauge(
+            "rebuild_due",
+            "1 where settings that shape the facts have changed since the facts were made.",
+        )
+
+        # What it stands on
+        self.database_up = gauge("database_up", "1 while PostgreSQL takes commits, else 0.")
+        self.redis_up = gauge("redis_up", "1 while Redis answers, else 0 (also without REDIS_URL).")
+        self.pool_connections = gauge(
+            "database_pool_connections", "Connections of the pool, by state.", ("state",)
+        )
+
+        # KPIs
+        self.kpi_last_success = gauge(
+            "kpi_last_success_timestamp_seconds",
+            "Unix time of the last refresh of a KPI that succeeded; 0 before the first.",
+            ("kpi",),
+        )
+        self.kpi_duration = gauge(
+            "kpi_refresh_duration_seconds", "Time of a KPI's last query.", ("kpi",)
+        )
+        self.kpi_failures = counter(
+            "kpi_refresh_failures_total", "Refreshes of a KPI that failed.", ("kpi",)
+        )
+        self.kpi_rows_dropped = counter(
+            "kpi_rows_dropped_total",
+            "Rows of a KPI that could not become a sample (no finite number, no text).",
+            ("kpi",),
+        )
+
+        self.event_label = CappedLabel("event", self.label_values_cut, allowed=KNOWN_EVENTS)
+        self.location_label = CappedLabel(
+            "location", self.label_values_cut, allowed=locations, limit=location_limit
+        )
+        self._create_children(locations)
+
+    def _create_children(self, locations: frozenset[str]) -> None:
+        # A counter that first appears with 1 shows no increase: all of them start at 0.
+        for source in SOURCES:
+            for outcome in OUTCOMES:
+                self.webhooks.labels(source, outcome)
+        for event in (*sorted(KNOWN_EVENTS), OTHER):
+            self.webhooks_by_event.labels(event)
+        for location in (*sorted(locations), OTHER, "none"):
+            self.webhooks_by_location.labels(location)
+        for reason in REJECTIONS:
+            self.rejected.labels(reason)
+        for outcome in PROJECTIONS:
+            self.projected.labels(outcome)
+        for state in ("idle", "in_use"):
+            self.pool_connections.labels(state)
+
+    def create_kpi_children(self, names: list[str]) -> None:
+        """Create the children of the KPIs that there are."""
+        for name in names:
+            self.kpi_last_success.labels(name)
+            self.kpi_duration.labels(name)
+            self.kpi_failures.labels(name)
+            self.kpi_rows_dropped.labels(name)

@@ -1,0 +1,73 @@
+"""Sample what no event tells of: backlog, quarantine, Redis. In the background, never at a scrape."""
+
+import asyncio
+
+import asyncpg
+import structlog
+from redis.asyncio import Redis
+from redis.exceptions import RedisError
+
+from exporter.database.connect import UNAVAILABLE
+from exporter.inbox.inbox import Inbox
+from exporter.publish.live import LiveMetrics
+
+log = structlog.get_logger()
+
+_INTERVAL = 3.0
+_TIMEOUT = 2.0
+
+_BACKLOG = """
+SELECT count(*) AS events,
+       coalesce(greatest(extract(epoch FROM clock_timestamp() - min(received_at)), 0), 0) AS oldest,
+       (SELECT count(*) FROM quarantine) AS quarantined
+FROM inbox_pending
+"""
+
+
+class Watch:
+    """Keeps the gauges of the inbox and of what the service stands on."""
+
+    def __init__(
+        self, pool: asyncpg.Pool, redis: Redis | None, inbox: Inbox, metrics: LiveMetrics
+    ) -> None:
+        self._pool = pool
+        self._redis = redis
+        self._metrics = metrics
+        spool = inbox.spool
+        metrics.spool_events.set_function(lambda: spool.events)
+        metrics.spool_set_aside.set_function(lambda: spool.set_aside)
+        metrics.spool_bytes.set_function(lambda: spool.size_bytes)
+        metrics.database_up.set_function(lambda: inbox.database_up)
+        metrics.pool_connections.labels("idle").set_function(pool.get_idle_size)
+        metrics.pool_connections.labels("in_use").set_function(
+            lambda: pool.get_size() - pool.get_idle_size()
+        )
+
+    async def run(self) -> None:
+        """Sample for ever. What can't be asked keeps its last value."""
+        while True:
+            await asyncio.gather(self._sample_database(), self._sample_redis())
+            await asyncio.sleep(_INTERVAL)
+
+    async def _sample_database(self) -> None:
+        try:
+            async with self._pool.acquire(timeout=_TIMEOUT) as connection:
+                row = await connection.fetchrow(_BACKLOG, timeout=_TIMEOUT)
+        except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+            log.debug("watch_failed", error=repr(error))
+            return
+        if row is not None:
+            self._metrics.backlog.set(row["events"])
+            self._metrics.oldest_age.set(row["oldest"])
+            self._metrics.quarantine.set(row["quarantined"])
+
+    async def _sample_redis(self) -> None:
+        up = 0
+        if self._redis is not None:
+            try:
+                async with asyncio.timeout(_TIMEOUT):
+                    await self._redis.ping()
+                up = 1
+            except (RedisError, OSError, TimeoutError) as error:
+                log.debug("redis_away", error=repr(error))
+        self._metrics.redis_up.set(up)

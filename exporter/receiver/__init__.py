@@ -1,0 +1,1 @@
+"""The way in: check a webhook's signature, bound it, hand its raw bytes to the inbox."""

@@ -1,0 +1,72 @@
+"""Read from a body no more than its key and its route."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from exporter.fields import Unreadable, clean_text, parse_json
+from exporter.ghl import WORKFLOW_EVENT, event_name
+
+UNREADABLE_EVENT = "unreadable"
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """By what an event is stored: `location_id` is '' where the body names none."""
+
+    location_id: str
+    event_type: str
+    idempotency_key: str
+
+
+def flatten(body: object) -> dict[str, Any] | None:
+    """Return the body's fields, out of `data` too where GHL wraps them; None where it has none."""
+    if not isinstance(body, dict):
+        return None
+    inner = body.get("data")
+    if isinstance(inner, dict):
+        return {**inner, **{name: value for name, value in body.items() if name != "data"}}
+    return body
+
+
+def location_of(fields: Mapping[str, Any], event: str) -> str:
+    """Return the location that the fields name, '' where they name none."""
+    location = clean_text(fields.get("locationId"))
+    if location is None and fields.get("altType") == "location":
+        location = clean_text(fields.get("altId"))
+    if location is None and event.startswith("Location"):
+        location = clean_text(fields.get("id"))
+    return location or ""
+
+
+def read_webhook(body: bytes, address: str) -> Envelope:
+    """Read a GHL webhook. `address`: the last part of its path, '' where that names no event.
+
+    Its key is the `webhookId`; without one a hash of event name and body.
+    """
+    try:
+        fields = flatten(parse_json(body))
+    except Unreadable:
+        fields = None
+    if fields is None:
+        event = clean_text(address) or UNREADABLE_EVENT
+        return Envelope("", event, _hash(event, body))
+    event = event_name(clean_text(address) or "", clean_text(fields.get("type"))) or "untyped"
+    key = clean_text(fields.get("webhookId")) or _hash(event, body)
+    return Envelope(location_of(fields, event), event, key)
+
+
+def read_workflow(body: bytes) -> Envelope:
+    """Read the "Webhook" action of a workflow: its key is the body's hash, for it has no other."""
+    try:
+        fields = flatten(parse_json(body))
+    except Unreadable:
+        fields = None
+    location = fields.get("location") if fields else None
+    location_id = clean_text(location.get("id")) if isinstance(location, dict) else None
+    return Envelope(location_id or "", WORKFLOW_EVENT, _hash(WORKFLOW_EVENT, body))
+
+
+def _hash(event: str, body: bytes) -> str:
+    return hashlib.sha256(event.encode() + b"\0" + body).hexdigest()

@@ -1,0 +1,224 @@
+"""The receiver's addresses: check, store, answer. Nothing is parsed beyond a key and a route."""
+
+import asyncio
+import hmac
+import re
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from http import HTTPStatus
+from uuid import uuid4
+
+import structlog
+from aiohttp import web
+
+from exporter.fields import clean_text
+from exporter.inbox.event import GHL, WORKFLOW, InboxEvent
+from exporter.inbox.inbox import Inbox, Outcome, Refused
+from exporter.publish.live import LiveMetrics
+from exporter.publish.problem import problem
+from exporter.receiver.body import Aborted, BadEncoding, BodyReader, NoMemory, TooLarge
+from exporter.receiver.envelope import Envelope, read_webhook, read_workflow
+from exporter.receiver.signature import (
+    ED25519_HEADER,
+    MISSING,
+    RSA_HEADER,
+    Rejected,
+    Verifier,
+)
+from exporter.settings import Settings
+
+log = structlog.get_logger()
+
+CORRELATION_HEADER = "X-Correlation-ID"
+SECRET_HEADER = "X-Webhook-Secret"  # noqa: S105 - the header's name
+_CORRELATION_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+# The sender backs off by itself; this is the least it should wait, in seconds.
+RETRY_AFTER = "10"
+
+# Shares of the time to answer: a body, then PostgreSQL, then the spool.
+_BODY_SHARE, _DATABASE_SHARE = 0.45, 0.70
+
+
+class Receiver:
+    """Handlers of `/webhooks/…`."""
+
+    def __init__(self, settings: Settings, inbox: Inbox, metrics: LiveMetrics) -> None:
+        self._inbox = inbox
+        self._metrics = metrics
+        self._verifier = Verifier.from_pem(
+            settings.ghl_public_keys, accept_rsa=settings.accept_rsa_signatures
+        )
+        secret = settings.ghl_webhook_secret
+        self._secret = secret.get_secret_value().encode() if secret else None
+        self._bodies = BodyReader(settings.max_body_bytes, settings.max_buffered_bytes)
+        self._answer_within = settings.answer_within_ms / 1000
+        self._outcomes = {
+            (source, outcome): metrics.webhooks.labels(source, outcome)
+            for source in (GHL, WORKFLOW)
+            for outcome in (*Outcome, "refused")
+        }
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the receiver's routes, with and without a trailing slash: GHL follows no redirect."""
+        return [
+            web.post("/webhooks/ghl", self.ghl),
+            web.post("/webhooks/ghl/", self.ghl),
+            web.post("/webhooks/ghl/{event}", self.ghl),
+            web.post("/webhooks/ghl/{event}/", self.ghl),
+            web.post("/webhooks/workflow", self.workflow),
+            web.post("/webhooks/workflow/", self.workflow),
+        ]
+
+    async def ghl(self, request: web.Request) -> web.StreamResponse:
+        """Take a webhook that GHL signed over its raw body.
+
+        The path's last part names the event where it is one of GHL's, or where the body has no type.
+        """
+        ed25519 = request.headers.getall(ED25519_HEADER, ())
+        rsa = request.headers.getall(RSA_HEADER, ())
+
+        def authenticate(body: bytes | None) -> None:
+            if body is not None:
+                self._verifier.check(body, ed25519, rsa)
+            elif not self._verifier.has_signature(ed25519, rsa):
+                raise Rejected(MISSING, f"the header {ED25519_HEADER} is missing")
+
+        address = request.match_info.get("event", "")
+        return await self._take(
+            request, GHL, address, authenticate, lambda body: read_webhook(body, address)
+        )
+
+    async def workflow(self, request: web.Request) -> web.StreamResponse:
+        """Take the "Webhook" action of a workflow, which sends a shared secret in a header."""
+        values = request.headers.getall(SECRET_HEADER, ())
+
+        def authenticate(body: bytes | None) -> None:
+            if body is None:
+                self._check_secret(list(values))
+
+        return await self._take(request, WORKFLOW, "", authenticate, read_workflow)
+
+    def _check_secret(self, values: list[str]) -> None:
+        if self._secret is None:
+            raise Rejected(
+                "secret_missing", "GHL_WEBHOOK_SECRET is not set: this address is closed"
+            )
+        if not values:
+            raise Rejected("secret_missing", f"the header {SECRET_HEADER} is missing")
+        given = values[0].encode("utf-8", "surrogateescape")
+        if len(values) > 1 or not hmac.compare_digest(given, self._secret):
+            raise Rejected("secret_invalid", f"{SECRET_HEADER} is not the secret of this service")
+
+    async def _take(
+        self,
+        request: web.Request,
+        source: str,
+        address: str,
+        authenticate: Callable[[bytes | None], None],
+        read: Callable[[bytes], Envelope],
+    ) -> web.StreamResponse:
+        """Authenticate, store, answer. `authenticate(None)` looks at the headers alone."""
+        started = time.monotonic()
+        until = started + self._answer_within
+        correlation_id = _correlation_id(request)
+        try:
+            authenticate(None)
+            with self._bodies.reserve(request):
+                async with asyncio.timeout(self._answer_within * _BODY_SHARE):
+                    body = await self._bodies.read(request)
+                authenticate(body)
+                envelope = read(body)
+                outcome = await self._inbox.accept(
+                    InboxEvent(
+                        location_id=envelope.location_id,
+                        source=source,
+                        endpoint=clean_text(address) or "",
+                        event_type=envelope.event_type,
+                        idempotency_key=envelope.idempotency_key,
+                        correlation_id=correlation_id,
+                        received_at=datetime.now(UTC),
+                        body=body,
+                    ),
+                    database_until=started + self._answer_within * _DATABASE_SHARE,
+                    spool_until=until,
+                )
+        except Rejected as error:
+            return self._reject(401, error.reason, error.detail, correlation_id)
+        except TooLarge:
+            return self._reject(
+                413, "too_large", "the body is larger than it may be", correlation_id
+            )
+        except BadEncoding as error:
+            return self._reject(400, "bad_encoding", str(error), correlation_id)
+        except Aborted as error:
+            return self._reject(400, "aborted", f"the body broke off: {error}", correlation_id)
+        except (NoMemory, TimeoutError, Refused) as error:
+            # The one answer that GHL has always retried.
+            return self._refuse(source, error, correlation_id, started)
+        return self._answer(source, envelope, outcome, correlation_id, started, len(body))
+
+    def _answer(
+        self,
+        source: str,
+        envelope: Envelope,
+        outcome: Outcome,
+        correlation_id: str,
+        started: float,
+        size: int,
+    ) -> web.Response:
+        metrics = self._metrics
+        self._outcomes[source, outcome].inc()
+        metrics.webhooks_by_event.labels(metrics.event_label(envelope.event_type)).inc()
+        location = envelope.location_id
+        metrics.webhooks_by_location.labels(
+            metrics.location_label(location) if location else "none"
+        ).inc()
+        duration = time.monotonic() - started
+        metrics.request_duration.observe(duration)
+        log.info(
+            "webhook",
+            outcome=outcome,
+            source=source,
+            type=envelope.event_type,
+            location=location,
+            key=envelope.idempotency_key,
+            correlation_id=correlation_id,
+            bytes=size,
+            seconds=round(duration, 6),
+        )
+        return web.Response(
+            status=202 if outcome is Outcome.SPOOLED else 200,
+            body=b'{"status":"%b"}' % outcome.encode(),
+            content_type="application/json",
+            headers={CORRELATION_HEADER: correlation_id},
+        )
+
+    def _reject(self, status: int, reason: str, detail: str, correlation_id: str) -> web.Response:
+        self._metrics.rejected.labels(reason).inc()
+        log.info("webhook_rejected", reason=reason, status=status, correlation_id=correlation_id)
+        return problem(status, detail, headers={CORRELATION_HEADER: correlation_id}, close=True)
+
+    def _refuse(
+        self, source: str, error: Exception, correlation_id: str, started: float
+    ) -> web.Response:
+        self._outcomes[source, "refused"].inc()
+        log.warning(
+            "webhook",
+            outcome="refused",
+            source=source,
+            error=repr(error),
+            correlation_id=correlation_id,
+            seconds=round(time.monotonic() - started, 6),
+        )
+        return problem(
+            HTTPStatus.TOO_MANY_REQUESTS,
+            "stored nowhere: send it again later",
+            headers={CORRELATION_HEADER: correlation_id, "Retry-After": RETRY_AFTER},
+            close=True,
+        )
+
+
+def _correlation_id(request: web.BaseRequest) -> str:
+    given = request.headers.get(CORRELATION_HEADER) or request.headers.get("X-Request-ID")
+    return given if given and _CORRELATION_ID.fullmatch(given) else uuid4().hex

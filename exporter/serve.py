@@ -1,0 +1,115 @@
+"""Run the service: event loop, listening socket (inherited or own), a stop that drops nothing."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+
+import structlog
+import uvloop
+from aiohttp import web
+
+from exporter import __version__
+from exporter.app import create_app
+from exporter.database.connect import UNAVAILABLE, connect
+from exporter.database.migrations import migrate
+from exporter.settings import Settings
+
+log = structlog.get_logger()
+
+# Connections that wait to be accepted: a burst, or everything that comes during a restart.
+_BACKLOG = 2048
+# Seconds that requests under way get at a stop; each is answered within two.
+_GRACE = 5.0
+_FIRST_INHERITED_FD = 3
+
+
+def inherited_socket() -> socket.socket | None:
+    """Return the listening socket that systemd (or who speaks its protocol) has passed, if any.
+
+    Such a socket outlives the process, so that a restart refuses no connection.
+    """
+    if os.environ.get("LISTEN_PID") != str(os.getpid()):
+        return None
+    if int(os.environ.get("LISTEN_FDS", "0")) < 1:
+        return None
+    os.set_inheritable(_FIRST_INHERITED_FD, False)
+    return socket.socket(fileno=_FIRST_INHERITED_FD)
+
+
+def own_socket(settings: Settings) -> socket.socket:
+    """Bind `LISTEN_ADDRESS`. Raises OSError where it is taken."""
+    host, port = settings.host_and_port
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(_BACKLOG)
+    except OSError:
+        listener.close()
+        raise
+    return listener
+
+
+async def _migrate_until_done(settings: Settings) -> None:
+    """Bring the database up to date as soon as it can be reached."""
+    while True:
+        try:
+            connection = await connect(settings, "migrate")
+        except UNAVAILABLE:
+            await asyncio.sleep(2)
+            continue
+        try:
+            for name in await migrate(connection):
+                log.info("migrated", migration=name)
+            return
+        except UNAVAILABLE as error:
+            log.warning("migrate_later", error=repr(error))
+        finally:
+            connection.terminate()
+        await asyncio.sleep(2)
+
+
+async def serve_until_stopped(settings: Settings, stop: asyncio.Event | None = None) -> None:
+    """Serve until SIGTERM or SIGINT (or until `stop` is set)."""
+    stop = stop or asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    listener = inherited_socket() or own_socket(settings)
+    # A first connection waits in the socket's queue while the database is brought up to date.
+    migration = asyncio.create_task(_migrate_until_done(settings))
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(5):
+            await asyncio.shield(migration)
+    runner = web.AppRunner(
+        create_app(settings),
+        access_log=None,
+        keepalive_timeout=settings.keepalive_timeout,
+        lingering_time=1.0,
+        auto_decompress=False,
+        shutdown_timeout=_GRACE,
+    )
+    await runner.setup()
+    await web.SockSite(runner, listener, backlog=_BACKLOG).start()
+    log.info(
+        "serving",
+        version=__version__,
+        address="%s:%d" % listener.getsockname()[:2],
+        spool=str(settings.spool_path),
+    )
+    try:
+        await stop.wait()
+    finally:
+        log.info("stopping")
+        migration.cancel()
+        await asyncio.gather(migration, return_exceptions=True)
+        await runner.cleanup()
+        log.info("stopped")
+
+
+def run(settings: Settings) -> None:
+    """Serve in a new event loop until the process is told to stop."""
+    uvloop.run(serve_until_stopped(settings))

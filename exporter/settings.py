@@ -1,0 +1,320 @@
+"""Every setting, in one model: read from the environment and `.env`, checked at start.
+
+A secret can also come from a file: `GHL_WEBHOOK_SECRET_FILE=/run/secrets/x` stands for
+`GHL_WEBHOOK_SECRET`. Errors name the variable.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from exporter.receiver.signature import GHL_PUBLIC_KEY, UnusableKey, split_pem
+from exporter.stages import MAPPABLE_STAGES
+
+ONE_MEBIBYTE = 1024 * 1024
+
+
+class SettingsError(ValueError):
+    """The settings can't be used; `problems` says why, one line for each variable."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+Names = Annotated[frozenset[str], NoDecode]
+
+
+class Settings(BaseSettings):
+    """The service's settings. Field names in capitals are the environment variables."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
+    )
+
+    # Where things are
+    database_url: SecretStr = Field(
+        SecretStr("postgresql://localhost/ghl_exporter"),
+        description="PostgreSQL, as a libpq URL. Several hosts may be given; the writable one "
+        "is used.",
+    )
+    redis_url: SecretStr | None = Field(
+        None, description="Redis or Valkey, as a URL. It is a cache: without it all is right."
+    )
+    listen_address: str = Field(
+        "127.0.0.1:12105",
+        description="host:port to listen on. A socket inherited from systemd "
+        "(LISTEN_FDS) is used instead where there is one.",
+    )
+    spool_path: Path = Field(
+        Path("ghl-exporter-spool.sqlite3"),
+        description="SQLite file that keeps webhooks while PostgreSQL is away. Put it on a disk "
+        "that outlives the process; one file for each copy of the service.",
+    )
+    spool_max_bytes: int = Field(
+        1024 * ONE_MEBIBYTE,
+        ge=ONE_MEBIBYTE,
+        description="Size in bytes beyond which the spool takes nothing more (senders get 429).",
+    )
+
+    # Who may send
+    ghl_public_keys: str = Field(
+        GHL_PUBLIC_KEY,
+        description="PEM blocks, one after another, of the Ed25519 keys that sign "
+        "`X-GHL-Signature` (RSA blocks count for `X-WH-Signature`). Default: GHL's own key.",
+    )
+    accept_rsa_signatures: bool = Field(
+        False,
+        description="Also accept GHL's retired `X-WH-Signature` (RSA), where a webhook carries no "
+        "`X-GHL-Signature`. Needs an RSA key among `GHL_PUBLIC_KEYS`.",
+    )
+    ghl_webhook_secret: SecretStr | None = Field(
+        None,
+        description="What workflow webhooks must send in `X-Webhook-Secret`. Without it "
+        "`/webhooks/workflow` is closed.",
+    )
+    ghl_location_id: Names = Field(
+        frozenset(),
+        description="Location ids to report on, separated by commas. Empty: all. Webhooks of "
+        "others are stored, and reported on after a `rebuild` with them in the list.",
+    )
+
+    # What a request may cost
+    max_body_bytes: int = Field(
+        ONE_MEBIBYTE, ge=1024, description="Largest body in bytes, after inflating. Above: 413."
+    )
+    max_buffered_bytes: int = Field(
+        64 * ONE_MEBIBYTE,
+        ge=ONE_MEBIBYTE,
+        description="Bytes of bodies held in memory at one time. Above: 429.",
+    )
+    answer_within_ms: int = Field(
+        1800,
+        ge=300,
+        le=10_000,
+        description="Milliseconds in which every request is answered: up to 45 % for its body, "
+        "then PostgreSQL until 70 %, then the spool.",
+    )
+    keepalive_timeout: float = Field(
+        75.0,
+        gt=0,
+        description="Seconds after which a connection is closed that is idle, or that has not "
+        "finished its headers. Behind a proxy: more than the proxy keeps its own.",
+    )
+    metrics_batch_size: int = Field(
+        500, ge=1, le=10_000, description="Most events in one commit to the inbox."
+    )
+    database_writers: int = Field(
+        2, ge=1, le=16, description="Connections that commit to the inbox."
+    )
+    database_pool_size: int = Field(
+        4, ge=2, le=64, description="Connections for KPIs and everything that is not the inbox."
+    )
+
+    # What the business means
+    time_zones: Annotated[dict[str, str], NoDecode] = Field(
+        default_factory=dict,
+        description="JSON object, location id → IANA time zone of its reporting days; `*` for the "
+        'rest. Default: UTC. Example: `{"*": "America/New_York"}`.',
+    )
+    pipeline_stages: Annotated[dict[str, str], NoDecode] = Field(
+        default_factory=dict,
+        description="JSON object, GHL's pipelineStageId → stage that a contact reaches with it "
+        f"({', '.join(MAPPABLE_STAGES)}).",
+    )
+    automated_users: Names = Field(
+        frozenset(), description="GHL user ids whose messages are no human answer."
+    )
+    automated_sources: Names = Field(
+        frozenset({"workflow", "campaign", "bot"}),
+        description="Values of a message's `source` that are no human answer (case is ignored).",
+    )
+    showing_calendars: Names = Field(
+        frozenset(),
+        description="GHL calendar ids whose appointments are property showings. Empty: all.",
+    )
+
+    # How often
+    kpi_interval: float = Field(15.0, gt=0, description="Seconds between two KPI refreshes.")
+    kpi_timeout: float = Field(
+        10.0, gt=0, description="Seconds that one KPI's query may take, unless its file says less."
+    )
+    projection_batch_size: int = Field(
+        500, ge=1, le=10_000, description="Most events in one projection transaction."
+    )
+    location_series_limit: int = Field(
+        1000,
+        ge=1,
+        description="Locations that get series of their own; what is beyond is counted in "
+        "`ghl_exporter_label_values_cut_total`, and as `other` in live metrics.",
+    )
+    inbox_retention_days: int | None = Field(
+        None,
+        ge=1,
+        description="Days after which stored bodies may be dropped, by whole months. Empty: never. "
+        "A `rebuild` can't recompute what was dropped, and says so.",
+    )
+
+    # How it talks
+    log_format: Literal["auto", "json", "plain"] = Field(
+        "auto", description="`json` lines, `plain` for people, `auto`: plain in a terminal."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level that is logged. A line for each webhook is `info`."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        del file_secret_settings
+        return (
+            init_settings,
+            env_settings,
+            _SecretFiles(settings_cls, dotenv_settings),
+            dotenv_settings,
+        )
+
+    @field_validator(
+        "ghl_location_id",
+        "automated_users",
+        "automated_sources",
+        "showing_calendars",
+        mode="before",
+    )
+    @classmethod
+    def _names(cls, value: object) -> object:
+        """Read `a,b` or a JSON array of texts."""
+        if not isinstance(value, str):
+            return value
+        text = value.strip()
+        if text.startswith("["):
+            return json.loads(text)
+        return frozenset(part.strip() for part in text.split(",") if part.strip())
+
+    @field_validator("time_zones", "pipeline_stages", mode="before")
+    @classmethod
+    def _json_object(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return json.loads(value) if value.strip() else {}
+        except json.JSONDecodeError as error:
+            raise ValueError(f"is not JSON: {error}") from None
+
+    @field_validator("inbox_retention_days", "redis_url", "ghl_webhook_secret", mode="before")
+    @classmethod
+    def _empty_is_none(cls, value: object) -> object:
+        return None if value == "" else value
+
+    @field_validator("automated_sources")
+    @classmethod
+    def _lower(cls, value: frozenset[str]) -> frozenset[str]:
+        return frozenset(item.lower() for item in value)
+
+    @field_validator("time_zones")
+    @classmethod
+    def _known_zones(cls, value: dict[str, str]) -> dict[str, str]:
+        unknown = sorted(set(value.values()) - available_timezones())
+        if unknown:
+            raise ValueError(f"no IANA time zone: {', '.join(unknown)}")
+        return value
+
+    @field_validator("pipeline_stages")
+    @classmethod
+    def _known_stages(cls, value: dict[str, str]) -> dict[str, str]:
+        unknown = sorted(set(value.values()) - set(MAPPABLE_STAGES))
+        if unknown:
+            raise ValueError(
+                f"no stage that can be mapped: {', '.join(unknown)} "
+                f"(one of {', '.join(MAPPABLE_STAGES)})"
+            )
+        return value
+
+    @field_validator("ghl_public_keys")
+    @classmethod
+    def _usable_keys(cls, value: str) -> str:
+        try:
+            split_pem(value)
+        except UnusableKey as error:
+            raise ValueError(str(error)) from None
+        return value
+
+    @field_validator("listen_address")
+    @classmethod
+    def _host_and_port(cls, value: str) -> str:
+        host, separator, port = value.rpartition(":")
+        if not separator or not host or not port.isdecimal() or int(port) > 65535:
+            raise ValueError("is not host:port")
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgres_url(cls, value: SecretStr) -> SecretStr:
+        if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
+            raise ValueError("is not a URL that starts with postgresql://")
+        return value
+
+    def zone(self, location_id: str) -> ZoneInfo:
+        """Return the time zone of a location's reporting days."""
+        return ZoneInfo(self.time_zones.get(location_id, self.time_zones.get("*", "UTC")))
+
+    @property
+    def host_and_port(self) -> tuple[str, int]:
+        """`listen_address` in its two parts; an IPv6 host without its brackets."""
+        host, _, port = self.listen_address.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+class _SecretFiles(PydanticBaseSettingsSource):
+    """Read `NAME` from the file that the variable `NAME_FILE` names (environment before `.env`)."""
+
+    def __init__(
+        self, settings_cls: type[BaseSettings], dotenv: PydanticBaseSettingsSource
+    ) -> None:
+        super().__init__(settings_cls)
+        dotenv_values: Mapping[str, str | None] = getattr(dotenv, "env_vars", {})
+        self._variables = {k.upper(): v for k, v in (*dotenv_values.items(), *os.environ.items())}
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        return self._read(field_name), field_name, False
+
+    def _read(self, field_name: str) -> str | None:
+        path = self._variables.get(f"{field_name.upper()}_FILE")
+        if field_name not in SECRETS or not path:
+            return None
+        try:
+            return Path(path).read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError([f"{field_name.upper()}_FILE: {error}"]) from None
+
+    def __call__(self) -> dict[str, Any]:
+        found = {name: self._read(name) for name in self.settings_cls.model_fields}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+SECRETS = frozenset({"database_url", "redis_url", "ghl_public_keys", "ghl_webhook_secret"})
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the settings; raise SettingsError with one line for each variable that is wrong."""
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(str(part) for part in problem['loc']).upper()}: "
+            f"{problem['msg'].removeprefix('Value error, ')}"
+            for problem in error.errors()
+        ]
+        raise SettingsError(problems) from None
