@@ -1,4 +1,4 @@
-"""Fixtures: a real PostgreSQL for the session, a database for each test, the service as a process."""
+"""Fixtures: a real PostgreSQL, a database for each test, the service as a process."""
 
 import asyncio
 import base64

@@ -96,6 +96,11 @@ class _Told:
     counts: Counts = field(default_factory=Counts)
 
 
+def describe(error: Exception) -> str:
+    """Return an error as the quarantine keeps it: its kind and its message, without details."""
+    return f"{type(error).__name__}: {error}"[:500]
+
+
 def read_batch(
     events: Sequence[StoredEvent], rules: Rules, poison: dict[int, str] | None = None
 ) -> _Told:

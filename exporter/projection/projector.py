@@ -10,7 +10,7 @@ import structlog
 from exporter.database.connect import UNAVAILABLE
 from exporter.database.locks import PROJECTION_LOCK
 from exporter.inbox.event import StoredEvent
-from exporter.projection.project import Counts, project_batch
+from exporter.projection.project import Counts, describe, project_batch
 from exporter.projection.rules import Rules
 from exporter.publish.live import LiveMetrics
 
@@ -95,7 +95,7 @@ class Projector:
         if number is None or number in self._poison:
             # Setting it aside failed as well: that is no fault of the event.
             raise error
-        self._poison[number] = f"{type(error).__name__}: {error}"[:500]
+        self._poison[number] = describe(error)
         log.error("event_quarantined", inbox_id=number, error=self._poison[number])
 
     def _count(self, counts: Counts, events: Iterable[StoredEvent], seconds: float) -> None:

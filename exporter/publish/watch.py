@@ -1,4 +1,4 @@
-"""Sample what no event tells of: backlog, quarantine, Redis. In the background, never at a scrape."""
+"""Sample, in the background, what no event tells of: backlog, quarantine, Redis."""
 
 import asyncio
 

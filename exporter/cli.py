@@ -1,0 +1,162 @@
+"""The commands: serve, migrate, check, demo, rebuild, replay."""
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+
+from rich.console import Console
+
+from exporter import __version__
+from exporter.logs import configure_logs
+from exporter.settings import Settings, SettingsError, load_settings
+
+_EPILOG = """\
+Settings come from the environment and from .env; each secret also from a file (NAME_FILE).
+docs/reference/settings.md lists them all; `ghl-exporter check` says what is wrong with yours.
+
+exit status: 0 done, 1 something is wrong (it says what), 2 the command line is
+"""
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="ghl-exporter",
+        description="Receives HighLevel (GHL) webhooks without loss, turns them into business "
+        "facts in PostgreSQL, and publishes KPIs to Prometheus.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, summary: str, more: str = "") -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}. {more}".strip(),
+        )
+
+    add(
+        "serve",
+        "run the service",
+        "Brings the database up to date first where it can be reached, and starts without it "
+        "where not: webhooks go to the local spool until it is back. SIGTERM and SIGINT stop it "
+        "after the requests under way are answered.",
+    )
+    add("migrate", "bring the database up to date, and say what was applied")
+    add(
+        "check",
+        "check settings, database and migrations without running anything",
+        "Says everything that is wrong at once.",
+    )
+    demo = add(
+        "demo",
+        "run everything with embedded servers and a simulated agency",
+        "Starts PostgreSQL, Valkey and, where it is installed, Prometheus below a directory, "
+        "writes 90 days of an agency's history through the inbox, serves, and keeps sending "
+        "signed webhooks. Ctrl-C stops all of it; the next start continues.",
+    )
+    demo.add_argument("--directory", default=".demo", help="where its data lives (default: .demo)")
+    demo.add_argument(
+        "--days", type=int, default=90, help="days of history at the first start (default: 90)"
+    )
+    demo.add_argument(
+        "--rate", type=float, default=2.0, help="webhooks a second beside the agency's own (2)"
+    )
+    rebuild = add(
+        "rebuild",
+        "compute every fact anew from the stored events",
+        "The service may run meanwhile. Ends with how many rows differ from before: 0 unless the "
+        "rules or the settings have changed.",
+    )
+    rebuild.add_argument(
+        "--dry-run", action="store_true", help="compare only, and leave the facts as they are"
+    )
+    rebuild.add_argument(
+        "--forget-dropped",
+        action="store_true",
+        help="go on although stored events were dropped by age",
+    )
+    replay = add(
+        "replay",
+        "try quarantined events again, after a fix",
+        "The running service projects them; what still fails comes back to the quarantine.",
+    )
+    replay.add_argument("--location", help="only the events of this location")
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit with its status."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run a command and return its exit status."""
+    options = _parser().parse_args(arguments)
+    console = Console(stderr=True, highlight=False)
+    if options.command == "demo":
+        from exporter.demo.run import run_demo  # noqa: PLC0415 - needs the extra `demo`
+
+        return run_demo(options, console)
+    try:
+        settings = load_settings()
+    except SettingsError as error:
+        for problem in error.problems:
+            console.print(f"[red]wrong[/]  {problem}", soft_wrap=True)
+        return 1
+    configure_logs(settings.log_format, settings.log_level)
+    commands: dict[str, Callable[[Settings, argparse.Namespace, Console], int]] = {
+        "serve": _serve,
+        "migrate": _migrate,
+        "check": _check,
+        "rebuild": _rebuild,
+        "replay": _replay,
+    }
+    return commands[options.command](settings, options, console)
+
+
+def _serve(settings: Settings, options: argparse.Namespace, console: Console) -> int:
+    from exporter.serve import run as serve  # noqa: PLC0415 - other commands need no event loop
+
+    del options
+    try:
+        serve(settings)
+    except OSError as error:
+        console.print(f"[red]wrong[/]  LISTEN_ADDRESS {settings.listen_address}: {error}")
+        return 1
+    return 0
+
+
+def _migrate(settings: Settings, options: argparse.Namespace, console: Console) -> int:
+    from exporter import commands  # noqa: PLC0415
+
+    del options
+    return asyncio.run(commands.migrate_database(settings, console))
+
+
+def _check(settings: Settings, options: argparse.Namespace, console: Console) -> int:
+    from exporter import commands  # noqa: PLC0415
+
+    del options
+    return asyncio.run(commands.check(settings, console))
+
+
+def _rebuild(settings: Settings, options: argparse.Namespace, console: Console) -> int:
+    from exporter import commands  # noqa: PLC0415
+
+    return asyncio.run(
+        commands.rebuild_facts(
+            settings,
+            console,
+            dry_run=options.dry_run,
+            forget_dropped=options.forget_dropped,
+        )
+    )
+
+
+def _replay(settings: Settings, options: argparse.Namespace, console: Console) -> int:
+    from exporter import commands  # noqa: PLC0415
+
+    return asyncio.run(commands.replay_quarantined(settings, console, options.location))
