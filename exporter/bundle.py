@@ -1,4 +1,4 @@
-"""Find the SQL, rules and boards: inside an installed wheel, or beside the package in a checkout."""
+"""Find the SQL that a wheel carries, or that lies beside the package in a checkout."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ _PACKAGE = Path(__file__).parent
 
 
 def bundled(name: str) -> Path:
-    """Return the directory `name` (`sql`, `recording_rules`, `alerts`, `grafana`).
+    """Return the directory `name`.
 
     A wheel carries these directories under `exporter/bundled`; in a checkout they are at the top
     level. Raises FileNotFoundError where neither exists.

@@ -97,7 +97,7 @@ async def serve_until_stopped(settings: Settings, stop: asyncio.Event | None = N
     log.info(
         "serving",
         version=__version__,
-        address="%s:%d" % listener.getsockname()[:2],
+        address="{}:{}".format(*listener.getsockname()[:2]),
         spool=str(settings.spool_path),
     )
     try:

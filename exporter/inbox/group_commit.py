@@ -27,7 +27,7 @@ class GroupCommit(Generic[T, R]):
 
     def start(self, workers: int = 1) -> None:
         """Start `workers` tasks, each with a batch of its own under way."""
-        self._tasks = [asyncio.create_task(self._run(number)) for number in range(workers)]
+        self._tasks = [asyncio.create_task(self._run()) for _ in range(workers)]
 
     async def stop(self) -> None:
         """Cancel what is under way; who still waits gets CancelledError."""
@@ -48,31 +48,35 @@ class GroupCommit(Generic[T, R]):
         """Return how many items wait for a batch."""
         return len(self._waiting)
 
-    async def _run(self, number: int) -> None:
-        del number
+    async def _run(self) -> None:
         while True:
             while not self._waiting:
                 self._wake.clear()
                 await self._wake.wait()
-            batch: list[tuple[T, asyncio.Future[R]]] = []
-            while self._waiting and len(batch) < self._max_batch:
-                item, future = self._waiting.popleft()
-                # Whoever gave up waiting has put its event elsewhere.
+            if batch := self._next_batch():
+                await self._store_batch(batch)
+
+    def _next_batch(self) -> list[tuple[T, asyncio.Future[R]]]:
+        batch: list[tuple[T, asyncio.Future[R]]] = []
+        while self._waiting and len(batch) < self._max_batch:
+            item, future = self._waiting.popleft()
+            # Whoever gave up waiting has put its event elsewhere.
+            if not future.done():
+                batch.append((item, future))
+        return batch
+
+    async def _store_batch(self, batch: Sequence[tuple[T, asyncio.Future[R]]]) -> None:
+        try:
+            results = await self._store([item for item, _ in batch])
+        except asyncio.CancelledError:
+            for _, future in batch:
+                future.cancel()
+            raise
+        except Exception as error:
+            for _, future in batch:
                 if not future.done():
-                    batch.append((item, future))
-            if not batch:
-                continue
-            try:
-                results = await self._store([item for item, _ in batch])
-            except asyncio.CancelledError:
-                for _, future in batch:
-                    future.cancel()
-                raise
-            except Exception as error:
-                for _, future in batch:
-                    if not future.done():
-                        future.set_exception(error)
-            else:
-                for (_, future), result in zip(batch, results, strict=True):
-                    if not future.done():
-                        future.set_result(result)
+                    future.set_exception(error)
+        else:
+            for (_, future), result in zip(batch, results, strict=True):
+                if not future.done():
+                    future.set_result(result)

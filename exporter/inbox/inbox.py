@@ -22,6 +22,8 @@ log = structlog.get_logger()
 # A commit under way gets this long before its connection is given up, in seconds: the requests
 # that wait for it have gone to the spool by then.
 _COMMIT_TIMEOUT = 1.0
+# A server can hang at any point of a connection's beginning.
+_CONNECT_TIMEOUT = 5.0
 # Draining may wait longer: nobody waits for it.
 _DRAIN_TIMEOUT = 10.0
 _DRAIN_PAUSE = 0.5
@@ -65,7 +67,7 @@ class Inbox:
             await self.spool.open()
         except SpoolUnavailable as error:
             log.error("spool_unavailable", path=str(self.spool.path), error=str(error))
-        with contextlib.suppress(*UNAVAILABLE):
+        with contextlib.suppress(*UNAVAILABLE, asyncpg.PostgresError):
             self._idle.append(await self._connect())
             self.database_up = True
         self._commits.start(self._settings.database_writers)
@@ -103,7 +105,14 @@ class Inbox:
         return Outcome.SPOOLED
 
     async def _connect(self) -> asyncpg.Connection:
-        connection = await connect(self._settings, "inbox")
+        """Return an idle connection, or a new one."""
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_closed():
+                return connection
+            self._forget(connection)
+        async with asyncio.timeout(_CONNECT_TIMEOUT):
+            connection = await connect(self._settings, "inbox")
         self._connections.add(connection)
         return connection
 
@@ -116,8 +125,8 @@ class Inbox:
         """Commit one batch. Any failure of the database sends the batch to the spool."""
         try:
             async with asyncio.timeout(_COMMIT_TIMEOUT):
-                connection = self._idle.pop() if self._idle else await self._connect()
-        except UNAVAILABLE as error:
+                connection = await self._connect()
+        except (*UNAVAILABLE, asyncpg.PostgresError) as error:
             self._lost(error)
             raise
         try:
@@ -152,20 +161,31 @@ class Inbox:
     async def _drain(self) -> None:
         """Move spooled events into PostgreSQL, and find out when it is back."""
         while True:
-            pause = _DRAIN_PAUSE
+            more = False
             try:
-                if self.spool.events:
-                    if await self._drain_batch():
-                        pause = 0.0
-                elif not self.database_up:
-                    await self._probe()
+                more = await self._drain_once()
             except (*UNAVAILABLE, asyncpg.PostgresError) as error:
                 self._lost(error)
-            except SpoolUnavailable as error:
-                log.error("spool_unavailable", path=str(self.spool.path), error=str(error))
             except Exception:  # a fault here must not end draining for ever
                 log.exception("drain_failed")
-            await asyncio.sleep(pause)
+            await asyncio.sleep(0 if more else _DRAIN_PAUSE)
+
+    async def _drain_once(self) -> bool:
+        """Drain a batch; return whether there is more."""
+        more = False
+        if not self.spool.usable:
+            # A disk that is full, say, can still be drained.
+            with contextlib.suppress(SpoolUnavailable):
+                await self.spool.open()
+        try:
+            if self.spool.events:
+                more = await self._drain_batch()
+        except SpoolUnavailable as error:
+            log.error("spool_unavailable", path=str(self.spool.path), error=str(error))
+        # Also where the spool can't be read: PostgreSQL takes what comes new.
+        if not self.database_up:
+            await self._probe()
+        return more
 
     async def _probe(self) -> None:
         connection = await self._connect()
@@ -183,34 +203,40 @@ class Inbox:
             log.info("database_found", spooled=self.spool.events)
 
     async def _drain_batch(self) -> bool:
-        """Drain once; return whether there may be more."""
         records = await self.spool.oldest(_DRAIN_BATCH)
         if not records:
             return False
-        connection = self._idle.pop() if self._idle else await self._connect()
+        connection = await self._connect()
+        done = [number for number, _ in records]
+        refused: dict[int, str] = {}
         try:
             try:
                 async with asyncio.timeout(_DRAIN_TIMEOUT):
                     await insert_events(connection, [event for _, event in records])
             except (asyncpg.DataError, asyncpg.ProgramLimitExceededError):
-                await self._drain_singly(connection, records)
-            else:
-                # Killed before this line, the records are drained again: their keys are known.
-                await self.spool.remove([number for number, _ in records])
+                done, refused = await self._insert_singly(connection, records)
         except BaseException:
             self._forget(connection)
             raise
         self._found(connection)
-        return len(records) == _DRAIN_BATCH
+        # Killed before this line, the records are drained again: their keys are known.
+        await self.spool.remove(done)
+        for number, problem in refused.items():
+            await self.spool.put_aside(number, problem)
+        return self.spool.events > 0
 
-    async def _drain_singly(
+    async def _insert_singly(
         self, connection: asyncpg.Connection, records: Sequence[tuple[int, InboxEvent]]
-    ) -> None:
+    ) -> tuple[list[int], dict[int, str]]:
+        """Return the numbers of what PostgreSQL took, and of what it refuses with the reason."""
+        done: list[int] = []
+        refused: dict[int, str] = {}
         for number, event in records:
             try:
                 async with asyncio.timeout(_DRAIN_TIMEOUT):
                     await insert_events(connection, [event])
             except (asyncpg.DataError, asyncpg.ProgramLimitExceededError) as error:
-                await self.spool.put_aside(number, f"PostgreSQL refuses it: {error}")
+                refused[number] = f"PostgreSQL refuses it: {error}"
             else:
-                await self.spool.remove([number])
+                done.append(number)
+        return done, refused

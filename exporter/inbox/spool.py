@@ -1,46 +1,45 @@
 """Keep events on the local disk while PostgreSQL is away: a SQLite file, fsynced at each commit.
 
-SQLite's write-ahead log survives a torn last record by itself. A flipped bit in the file does not
-show by itself, so each record carries its own checksum; a record that fails it, or that PostgreSQL
-will never take, is set aside in the file and counted, and the rest goes on.
+The file has a rollback journal: in a write-ahead log one flipped bit would hide every commit after
+it. A flipped bit in a record doesn't show by itself, so each record carries its own checksum; one
+that fails it, or that PostgreSQL will never take, is set aside in the file and counted. A file
+whose structure is damaged is kept for a person to look at, and its records move to a new one.
 """
 
 import asyncio
 import contextlib
-import hashlib
+import os
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
 import structlog
 
 from exporter.inbox.event import InboxEvent
+from exporter.inbox.record import COLUMN_COUNT, COLUMNS, Damaged, to_event, to_row
+from exporter.inbox.salvage import PAGE_BYTES, whole_rows
+from exporter.inbox.spool_file import (
+    JOURNAL_BYTES,
+    check_header,
+    check_structure,
+    connect,
+    is_damage,
+    is_full,
+    is_locked,
+    sync_directory,
+    transaction,
+)
 
 log = structlog.get_logger()
 T = TypeVar("T")
 
-_SCHEMA = """
-CREATE TABLE IF NOT EXISTS spool (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    location_id TEXT NOT NULL, source TEXT NOT NULL, endpoint TEXT NOT NULL,
-    event_type TEXT NOT NULL, idempotency_key TEXT NOT NULL, correlation_id TEXT NOT NULL,
-    received_at_us INTEGER NOT NULL, body BLOB NOT NULL, checksum BLOB NOT NULL,
-    problem TEXT
-);
-CREATE INDEX IF NOT EXISTS spool_waiting ON spool (id) WHERE problem IS NULL;
-"""
-_COLUMNS = (
-    "location_id, source, endpoint, event_type, idempotency_key, correlation_id,"
-    " received_at_us, body, checksum"
-)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICROSECOND = timedelta(microseconds=1)
-# How long another process that drains the same file may hold it.
-_BUSY_TIMEOUT = 0.5
-_SALVAGE_GAP = 10_000
+_INSERT = f"INSERT INTO spool ({COLUMNS}) VALUES ({', '.join('?' * COLUMN_COUNT)})"
+# Bodies of one batch that is drained: it is held in memory more than once.
+_BATCH_BYTES = 8 * 1024 * 1024
+_PROBE_BYTES = 64 * 1024
 
 
 class SpoolUnavailable(Exception):
@@ -55,12 +54,16 @@ class Spool:
         self._max_bytes = max_bytes
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._connection: sqlite3.Connection | None = None
+        self._checked = False
+        # The last record number that was handed out: who has it may yet remove that record.
+        self._handed_out = 0
+        self._used_bytes = 0
         self.events = 0
         """Events that wait to be drained."""
         self.set_aside = 0
         """Events that can't be drained, kept in the file with their problem."""
         self.size_bytes = 0
-        """Bytes the file takes, its write-ahead log included."""
+        """Bytes the file takes, its journal included."""
         self.problem: str | None = "it is not open"
         """Why the last use of the file failed; None where it succeeded."""
 
@@ -70,9 +73,9 @@ class Spool:
         return self.problem is None
 
     async def open(self) -> None:
-        """Open the file, or set an unusable one aside and start a new one.
+        """Open the file and find out whether it can be used, at the start or again.
 
-        Raises SpoolUnavailable where neither can be done.
+        A damaged one is set aside, and its records move to a new one. Raises SpoolUnavailable.
         """
         await self._call(self._open)
 
@@ -87,11 +90,14 @@ class Spool:
         return [None] * len(events)
 
     async def oldest(self, limit: int) -> list[tuple[int, InboxEvent]]:
-        """Return up to `limit` waiting events with their record numbers; damaged ones step aside."""
+        """Return up to `limit` waiting events with their record numbers; damaged ones step aside.
+
+        Fewer where their bodies are large. Raises SpoolUnavailable.
+        """
         return await self._call(lambda: self._oldest(limit))
 
     async def remove(self, numbers: Sequence[int]) -> None:
-        """Forget records that PostgreSQL has committed."""
+        """Forget records that PostgreSQL has committed. Raises SpoolUnavailable."""
         await self._call(lambda: self._remove(numbers))
 
     async def put_aside(self, number: int, problem: str) -> None:
@@ -104,17 +110,17 @@ class Spool:
 
     def _guard(self, work: Callable[[], T]) -> T:
         try:
-            result = work()
-        except sqlite3.DatabaseError as error:
+            try:
+                result = work()
+            except Exception as error:
+                if not is_damage(error):
+                    raise
+                self._start_anew(error)
+                result = work()
+        except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
             self.problem = str(error)
-            if _is_damage(error):
-                with contextlib.suppress(sqlite3.Error, OSError):
-                    self._start_anew(error)
-            else:
+            if not (is_full(error) or is_locked(error)):
                 self._close()
-            raise SpoolUnavailable(str(error)) from error
-        except OSError as error:
-            self.problem = str(error)
             raise SpoolUnavailable(str(error)) from error
         except SpoolUnavailable as error:
             self.problem = str(error)
@@ -124,62 +130,90 @@ class Spool:
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        probe = self._beside(".probe")
         try:
-            self._connect()
-        except sqlite3.DatabaseError as error:
-            if not _is_damage(error):
-                raise
-            self._start_anew(error)
+            with probe.open("wb") as file:
+                file.write(bytes(_PROBE_BYTES))
+                os.fsync(file.fileno())
+        finally:
+            probe.unlink(missing_ok=True)
+        if not self._checked:
+            # Left by a process that was killed while it moved the records of a damaged file.
+            moved = self._beside(".new")
+            if moved.exists() and not self.path.exists():
+                moved.rename(self.path)
+            check_header(self.path)
+            check_structure(self._connect())
+            self._checked = True
+        self._connect()
+        self._check_room(0)
 
     def _connect(self) -> sqlite3.Connection:
         if self._connection is None:
-            connection = sqlite3.connect(
-                self.path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
-            )
-            # A flipped bit can make a text undecodable; its checksum tells, not an exception.
-            connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+            connection = connect(self.path)
             try:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = FULL")
-                connection.executescript(_SCHEMA)
+                self._keep_room(connection)
                 self._count(connection)
-            except sqlite3.Error:
+            except BaseException:
                 connection.close()
                 raise
             self._connection = connection
         return self._connection
+
+    def _keep_room(self, connection: sqlite3.Connection) -> None:
+        """Let the journal have its least size now: a full disk would not let it grow later."""
+        # Nobody else uses the journal inside a transaction of ours, and we not before a change.
+        with transaction(connection), self._beside("-journal").open("ab") as journal:
+            missing = JOURNAL_BYTES - journal.tell()
+            # Without the room all is well until the disk is full.
+            with contextlib.suppress(OSError):
+                if missing > 0:
+                    journal.write(bytes(missing))
+                    os.fsync(journal.fileno())
+
+    def _beside(self, suffix: str) -> Path:
+        return self.path.with_name(self.path.name + suffix)
 
     def _close(self) -> None:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
-    def _start_anew(self, error: sqlite3.DatabaseError) -> None:
-        """Start a new file with every record of the damaged one that can still be read.
+    def _start_anew(self, error: Exception) -> None:
+        """Move every record of a damaged file that is whole to a new file, and keep the old one.
 
-        The damaged file is kept, for a person to look at.
+        Killed meanwhile, the next start does it again or finds it done.
         """
         self._close()
-        damaged = self.path.with_name(
-            f"{self.path.name}.damaged-{datetime.now(UTC).strftime('%Y%m%dT%H%M%S%f')}"
-        )
-        for suffix in ("", "-wal", "-shm"):
-            part = self.path.with_name(self.path.name + suffix)
-            if part.exists():
-                part.rename(damaged.with_name(damaged.name + suffix))
-        connection = self._connect()
-        rows = _salvage(damaged)
-        with _transaction(connection):
-            connection.executemany(
-                f"INSERT INTO spool ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows
-            )
-        self._count(connection)
+        fresh = self._beside(".new")
+        for suffix in (".new", ".new-journal"):
+            self._beside(suffix).unlink(missing_ok=True)
+        connection = connect(fresh)
+        try:
+            with transaction(connection):
+                # Who still holds record numbers of the old file must not remove records of this.
+                connection.execute(
+                    "INSERT INTO sqlite_sequence (name, seq) VALUES ('spool', ?)",
+                    (self._handed_out,),
+                )
+                connection.executemany(_INSERT, whole_rows(self.path))
+        finally:
+            connection.close()
+        damaged = f".damaged-{datetime.now(UTC).strftime('%Y%m%dT%H%M%S%f')}"
+        journal = self._beside("-journal")
+        if journal.exists():
+            journal.rename(self._beside(f"{damaged}-journal"))
+        self.path.rename(self._beside(damaged))
+        fresh.rename(self.path)
+        sync_directory(self.path.parent)
+        self._connect()
         log.error(
             "spool_damaged",
             path=str(self.path),
             error=str(error),
-            kept_as=str(damaged),
-            records_saved=len(rows),
+            kept_as=str(self._beside(damaged)),
+            saved=self.events,
+            set_aside=self.set_aside,
         )
 
     def _count(self, connection: sqlite3.Connection) -> None:
@@ -187,47 +221,57 @@ class Spool:
             "SELECT count(*) FILTER (WHERE problem IS NULL),"
             " count(*) FILTER (WHERE problem IS NOT NULL) FROM spool"
         ).fetchone()
-        self._measure()
+        self._measure(connection)
 
-    def _measure(self) -> None:
-        size = 0
-        for suffix in ("", "-wal"):
-            part = self.path.with_name(self.path.name + suffix)
-            size += part.stat().st_size if part.exists() else 0
-        self.size_bytes = size
+    def _measure(self, connection: sqlite3.Connection) -> None:
+        paths = (self.path, self._beside("-journal"))
+        self.size_bytes = sum(path.stat().st_size for path in paths if path.exists())
+        [pages] = connection.execute("PRAGMA page_count").fetchone()
+        [free_pages] = connection.execute("PRAGMA freelist_count").fetchone()
+        self._used_bytes = (pages - free_pages) * PAGE_BYTES
+
+    def _check_room(self, incoming_bytes: int) -> None:
+        if self._used_bytes + incoming_bytes > self._max_bytes and self.events:
+            raise SpoolUnavailable(f"the spool has reached its {self._max_bytes} bytes")
 
     def _append(self, events: Sequence[InboxEvent]) -> None:
         connection = self._connect()
-        incoming = sum(len(event.body) for event in events)
-        if self.size_bytes + incoming > self._max_bytes and self.events:
-            raise SpoolUnavailable(f"the spool has reached its {self._max_bytes} bytes")
-        with _transaction(connection):
-            connection.executemany(
-                f"INSERT INTO spool ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [(*(row := _row(event)), _checksum(row)) for event in events],
-            )
+        self._check_room(sum(len(event.body) for event in events))
+        with transaction(connection):
+            connection.executemany(_INSERT, [to_row(event) for event in events])
         self.events += len(events)
-        self._measure()
+        self._measure(connection)
 
     def _oldest(self, limit: int) -> list[tuple[int, InboxEvent]]:
         connection = self._connect()
-        good, damaged = [], []
-        for number, *row, checksum in connection.execute(
-            f"SELECT id, {_COLUMNS} FROM spool WHERE problem IS NULL ORDER BY id LIMIT ?", (limit,)
-        ):
-            try:
-                if checksum != _checksum(row):
-                    raise ValueError("the checksum does not match")
-                good.append((number, _event(row)))
-            except (TypeError, ValueError, OverflowError, AttributeError) as error:
-                damaged.append((f"damaged: {error}", number))
+        good, damaged, size = [], [], 0
+        with contextlib.closing(
+            connection.execute(
+                f"SELECT id, {COLUMNS} FROM spool WHERE problem IS NULL ORDER BY id LIMIT ?",
+                (limit,),
+            )
+        ) as rows:
+            for number, *row in rows:
+                try:
+                    event = to_event(row)
+                except Damaged as error:
+                    damaged.append((f"damaged: {error}", number))
+                    continue
+                good.append((number, event))
+                self._handed_out = max(self._handed_out, number)
+                size += len(event.body)
+                if size > _BATCH_BYTES:
+                    break
         if damaged:
             self._put_aside(damaged)
+        elif not good:
+            # Another process has drained what this one has counted.
+            self._count(connection)
         return good
 
     def _put_aside(self, problems: Sequence[tuple[str, int]]) -> None:
         connection = self._connect()
-        with _transaction(connection):
+        with transaction(connection):
             connection.executemany("UPDATE spool SET problem = ? WHERE id = ?", problems)
         self._count(connection)
         for problem, number in problems:
@@ -235,96 +279,22 @@ class Spool:
 
     def _remove(self, numbers: Sequence[int]) -> None:
         connection = self._connect()
-        with _transaction(connection):
-            connection.executemany("DELETE FROM spool WHERE id = ?", [(n,) for n in numbers])
-        self._count(connection)
-        if not self.events and not self.set_aside:
-            # An empty spool gives its disk space back.
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            connection.execute("VACUUM")
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._measure()
-
-
-class _transaction:
-    """Take the file's write lock, commit, or roll back."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def __enter__(self) -> None:
-        self._connection.execute("BEGIN IMMEDIATE")
-
-    def __exit__(self, kind: object, error: object, trace: object) -> None:
-        if error is None:
-            try:
-                self._connection.execute("COMMIT")
-                return
-            except sqlite3.Error:
-                if self._connection.in_transaction:
-                    self._connection.execute("ROLLBACK")
-                raise
-        if self._connection.in_transaction:
-            self._connection.execute("ROLLBACK")
-
-
-def _is_damage(error: sqlite3.DatabaseError) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-
-
-def _salvage(damaged: Path) -> list[tuple[object, ...]]:
-    """Read record by record what a damaged file still gives."""
-    rows: list[tuple[object, ...]] = []
-    try:
-        connection = sqlite3.connect(damaged, isolation_level=None)
-    except sqlite3.Error:
-        return rows
-    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
-    number, failures = 0, 0
-    # Past a damaged page the next number has to be guessed; give up where nothing follows.
-    while failures < _SALVAGE_GAP:
         try:
-            row = connection.execute(
-                f"SELECT id, {_COLUMNS} FROM spool NOT INDEXED WHERE id >= ? ORDER BY id LIMIT 1",
-                (number + 1,),
-            ).fetchone()
-        except sqlite3.Error:
-            number, failures = number + 1, failures + 1
-            continue
-        if row is None:
-            break
-        number, failures = row[0], 0
-        rows.append(row[1:])
-    connection.close()
-    return rows
+            removed = self._delete(connection, numbers)
+        except sqlite3.OperationalError as error:
+            if not is_full(error):
+                raise
+            # The room that the journal keeps is enough for them one by one.
+            removed = sum(self._delete(connection, [number]) for number in numbers)
+        self.events = max(self.events - removed, 0)
+        self._measure(connection)
+        if not self.events and self.size_bytes > 2 * (self._used_bytes + JOURNAL_BYTES):
+            # Give the disk space back; another process or a full disk may stand against it.
+            with contextlib.suppress(sqlite3.OperationalError):
+                connection.execute("VACUUM")
+            self._measure(connection)
 
-
-def _row(event: InboxEvent) -> list[str | int | bytes]:
-    return [
-        event.location_id,
-        event.source,
-        event.endpoint,
-        event.event_type,
-        event.idempotency_key,
-        event.correlation_id,
-        (event.received_at - _EPOCH) // _MICROSECOND,
-        event.body,
-    ]
-
-
-def _event(row: Sequence[object]) -> InboxEvent:
-    *texts, microseconds, body = row
-    if not all(isinstance(text, str) for text in texts) or not isinstance(body, bytes):
-        raise TypeError("a column has another type")
-    received_at = _EPOCH + int(str(microseconds)) * _MICROSECOND
-    return InboxEvent(*[str(text) for text in texts], received_at=received_at, body=body)
-
-
-def _checksum(row: Sequence[object]) -> bytes:
-    digest = hashlib.blake2b(digest_size=16)
-    for value in row:
-        part = value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
-        digest.update(len(part).to_bytes(8, "big"))
-        digest.update(part)
-    return digest.digest()
+    def _delete(self, connection: sqlite3.Connection, numbers: Sequence[int]) -> int:
+        with transaction(connection):
+            rows = [(number,) for number in numbers]
+            return connection.executemany("DELETE FROM spool WHERE id = ?", rows).rowcount

@@ -14,13 +14,11 @@ def _insert_sql() -> str:
     return (bundled("sql") / "inbox_insert.sql").read_text(encoding="utf-8")
 
 
-async def insert_events(
-    connection: asyncpg.Connection, events: Sequence[InboxEvent], *, timeout: float | None = None
-) -> set[int]:
+async def insert_events(connection: asyncpg.Connection, events: Sequence[InboxEvent]) -> set[int]:
     """Commit the events and return the positions of those that were new.
 
-    `timeout` is in seconds. Raises what asyncpg raises; nothing is stored then, or all is and the
-    answer got lost: inserting again is safe.
+    Raises what asyncpg raises; nothing is stored then, or all is and the answer got lost: inserting
+    again is safe.
     """
     # Inside one statement a key may come once; the first of the same key is the one that counts.
     positions: dict[tuple[str, str, str], int] = {}
@@ -37,7 +35,6 @@ async def insert_events(
         [event.correlation_id for event in chosen],
         [event.received_at for event in chosen],
         [event.body for event in chosen],
-        timeout=timeout,
     )
     back = list(positions.values())
     return {back[row[0] - 1] for row in rows}

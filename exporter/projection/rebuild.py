@@ -200,7 +200,7 @@ class _Rebuild:
             )
 
     async def swap(self) -> None:
-        """Put the new tables in the place of the old ones, and take from the queue what they hold."""
+        """Put the new tables in the place of the old, and take from the queue what they hold."""
 
         async def exchange() -> None:
             execute = self._connection.execute

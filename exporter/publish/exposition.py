@@ -1,4 +1,4 @@
-"""/metrics: the live metrics, rendered now, and the KPI snapshot, copied. Never needs the database."""
+"""/metrics: the live metrics, rendered now, and the KPI snapshot, copied."""
 
 import gzip
 

@@ -1,4 +1,4 @@
-"""Label values that a sender controls: from an allow-list or under a cap, and what is cut is counted."""
+"""Label values that a sender controls: allow-listed or capped, and what is cut is counted."""
 
 from prometheus_client import Counter
 

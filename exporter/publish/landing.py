@@ -20,7 +20,8 @@ _PAGE = """<!doctype html>
 <title>ghl-exporter</title>
 <style>
 :root {{ color-scheme: light dark; }}
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto; padding: 0 1rem; }}
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 2rem auto;
+  padding: 0 1rem; }}
 h1 {{ font-size: 1.5rem; margin: 0; }} h2 {{ font-size: 1.05rem; margin: 1.6rem 0 .3rem; }}
 .summary {{ font-size: 1.15rem; }}
 ul {{ list-style: none; padding: 0; margin: 0; }}

@@ -60,7 +60,7 @@ class Receiver:
         }
 
     def routes(self) -> list[web.RouteDef]:
-        """Return the receiver's routes, with and without a trailing slash: GHL follows no redirect."""
+        """Return the routes, with and without a trailing slash: GHL follows no redirect."""
         return [
             web.post("/webhooks/ghl", self.ghl),
             web.post("/webhooks/ghl/", self.ghl),
@@ -73,7 +73,7 @@ class Receiver:
     async def ghl(self, request: web.Request) -> web.StreamResponse:
         """Take a webhook that GHL signed over its raw body.
 
-        The path's last part names the event where it is one of GHL's, or where the body has no type.
+        The path's last part names the event where it is one of GHL's, or where the body has none.
         """
         ed25519 = request.headers.getall(ED25519_HEADER, ())
         rsa = request.headers.getall(RSA_HEADER, ())
