@@ -114,7 +114,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
         "rebuild": _rebuild,
         "replay": _replay,
     }
-    return commands[options.command](settings, options, console)
+    command = commands[options.command]
+    return command(settings, options, console)
 
 
 def _serve(settings: Settings, options: argparse.Namespace, console: Console) -> int:

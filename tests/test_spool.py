@@ -178,7 +178,7 @@ class Appender:
         for _ in range(commits):
             self.acknowledged = int(self._process.stdout.readline())
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *error: object) -> None:
         self._process.kill()
         rest, _ = self._process.communicate()
         if whole := rest.split("\n")[:-1]:

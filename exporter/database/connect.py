@@ -2,10 +2,13 @@
 
 import asyncpg
 import orjson
+from asyncpg.connect_utils import SessionAttribute
 
 from exporter.settings import Settings
 
-type_names = ("json", "jsonb")
+_JSON_TYPES = ("json", "jsonb")
+# What has the methods of a connection: one of its own, or one out of a pool.
+Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
 # What PostgreSQL, or the way to it, raises when it can't serve right now.
 UNAVAILABLE = (
@@ -30,7 +33,7 @@ _CONNECT_TIMEOUT = 3.0
 
 
 async def _use_orjson(connection: asyncpg.Connection) -> None:
-    for name in type_names:
+    for name in _JSON_TYPES:
         await connection.set_type_codec(
             name,
             encoder=lambda value: orjson.dumps(value).decode(),
@@ -62,7 +65,7 @@ async def connect(
         timeout=_CONNECT_TIMEOUT,
         command_timeout=command_timeout,
         server_settings=_server_settings(application),
-        target_session_attrs="read-write",
+        target_session_attrs=SessionAttribute.read_write,
     )
     await _use_orjson(connection)
     return connection
@@ -77,6 +80,6 @@ def create_pool(settings: Settings, application: str) -> asyncpg.Pool:
         timeout=_CONNECT_TIMEOUT,
         command_timeout=settings.kpi_timeout,
         server_settings=_server_settings(application),
-        target_session_attrs="read-write",
+        target_session_attrs=SessionAttribute.read_write,
         init=_use_orjson,
     )

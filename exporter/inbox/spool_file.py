@@ -60,10 +60,12 @@ def connect(path: Path) -> sqlite3.Connection:
         # Overwriting what is removed would need more room in the journal.
         connection.execute("PRAGMA secure_delete = OFF")
         with transaction(connection):
-            found = dict(connection.execute("SELECT name, sql FROM sqlite_schema").fetchall())
+            found = connection.execute(
+                "SELECT type, name, tbl_name, sql FROM sqlite_schema"
+            ).fetchall()
             if not found:
                 connection.execute(SCHEMA)
-            elif found.get("spool") != SCHEMA:
+            elif ("table", "spool", "spool", SCHEMA) not in found:
                 raise DamagedFile("the file's schema is damaged")
     except BaseException:
         connection.close()

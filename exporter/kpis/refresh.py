@@ -8,6 +8,7 @@ from typing import Any
 import asyncpg
 import structlog
 
+from exporter.database.connect import Connection
 from exporter.kpis.definitions import KpiFile, all_kpis
 from exporter.kpis.snapshot import EMPTY, Rendered, Snapshot, render
 from exporter.kpis.windows import EXPORTED_DAYS, Window, windows
@@ -21,7 +22,7 @@ _CONCURRENCY = 2
 
 
 async def query_kpi(
-    connection: asyncpg.Connection,
+    connection: Connection,
     kpi: KpiFile,
     chosen: list[Window],
     *,
@@ -36,9 +37,7 @@ async def query_kpi(
     return records
 
 
-async def reported_locations(
-    connection: asyncpg.Connection, settings: Settings
-) -> tuple[list[str], int]:
+async def reported_locations(connection: Connection, settings: Settings) -> tuple[list[str], int]:
     """Return the locations that have series, and how many more there are than the limit."""
     if settings.ghl_location_id:
         return sorted(settings.ghl_location_id), 0

@@ -6,9 +6,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, Protocol
 
 from exporter.kpis.definitions import KpiFile, Metric
+
+
+class Row(Protocol):
+    """A row by its columns: a mapping, or a database record."""
+
+    def __getitem__(self, name: str, /) -> Any: ...
 
 
 class DuplicateLabels(ValueError):
@@ -28,7 +34,7 @@ def _escape(value: str) -> str:
     return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
 
 
-def _label_text(names: Sequence[str], row: Mapping[str, Any]) -> str | None:
+def _label_text(names: Sequence[str], row: Row) -> str | None:
     parts = []
     for name in names:
         value = row[name]
@@ -45,7 +51,7 @@ def _value_text(value: object) -> str | None:
     return repr(number) if math.isfinite(number) else None
 
 
-def render(kpi: KpiFile, rows: Iterable[Mapping[str, Any]]) -> Rendered:
+def render(kpi: KpiFile, rows: Iterable[Row]) -> Rendered:
     """Render a KPI's rows. NULL is no sample; what is no number or no text is dropped and counted.
 
     Raises DuplicateLabels, and KeyError where the query lacks a column.

@@ -31,7 +31,8 @@ class Exposition:
         compressed = "gzip" in request.headers.get("Accept-Encoding", "")
         snapshot = self._kpis.snapshot
         if openmetrics:
-            live = generate_openmetrics(self._metrics.registry).removesuffix(_END)
+            live: bytes = generate_openmetrics(self._metrics.registry)  # type: ignore[no-untyped-call]
+            live = live.removesuffix(_END)
             kpis = snapshot.openmetrics_gzip if compressed else snapshot.openmetrics
             end = _END
         else:
