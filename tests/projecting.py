@@ -1,0 +1,92 @@
+"""Drive the projection without the service: store, project, look at what came out."""
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, date, datetime
+from typing import Any
+
+import asyncpg
+
+from exporter.inbox.event import GHL, InboxEvent
+from exporter.inbox.store import insert_events
+from exporter.kpis.definitions import all_kpis
+from exporter.kpis.refresh import query_kpi
+from exporter.kpis.windows import windows
+from exporter.projection.projector import Projector
+from exporter.projection.rows import DERIVED_TABLES
+from exporter.projection.rules import Rules
+from exporter.publish.live import LiveMetrics
+from exporter.receiver.envelope import read_webhook
+from exporter.settings import Settings
+
+NOW = datetime(2030, 1, 1, tzinfo=UTC)
+
+
+def received(raw: bytes, endpoint: str, received_at: datetime) -> InboxEvent:
+    """Return a webhook as the receiver stores it. `endpoint`: `ghl` or `ghl/<EventName>`."""
+    address = endpoint.partition("/")[2]
+    envelope = read_webhook(raw, address)
+    return InboxEvent(
+        envelope.location_id,
+        GHL,
+        address,
+        envelope.event_type,
+        envelope.idempotency_key,
+        "test",
+        received_at,
+        raw,
+    )
+
+
+async def store(connection: asyncpg.Connection, events: Sequence[InboxEvent]) -> None:
+    """Store the events in one commit."""
+    await insert_events(connection, events)
+
+
+async def project_all(
+    connection: asyncpg.Connection, settings: Settings, batch_size: int = 500
+) -> None:
+    """Project until nothing is pending."""
+    projector = Projector(connection, Rules.from_settings(settings), LiveMetrics(), batch_size)
+    while await projector.step():
+        pass
+
+
+async def dump(connection: asyncpg.Connection) -> dict[str, list[tuple[Any, ...]]]:
+    """Return every row of every derived table. Inbox ids hang on arrival and are left out."""
+    tables = {}
+    for table in DERIVED_TABLES:
+        rows = [dict(row) for row in await connection.fetch(f"SELECT * FROM {table}")]
+        for row in rows:
+            if table == "quarantine":
+                del row["id"]
+        tables[table] = sorted((tuple(row.values()) for row in rows), key=repr)
+    return tables
+
+
+async def clear(connection: asyncpg.Connection) -> None:
+    """Empty the inbox and everything that follows from it."""
+    tables = ("inbox", "inbox_keys", "inbox_pending", "projection_state", *DERIVED_TABLES)
+    await connection.execute(f"TRUNCATE {', '.join(tables)}")
+
+
+async def kpis(
+    connection: asyncpg.Connection,
+    settings: Settings,
+    locations: Iterable[str],
+    *,
+    until: date,
+    days: int,
+    now: datetime = NOW,
+) -> dict[str, dict[str, float]]:
+    """Return location → KPI → value, keyed as the cases are: labels by name, no window."""
+    found: dict[str, dict[str, float]] = {location: {} for location in locations}
+    chosen = windows(settings, found, now=now, until=until, days=(days,))
+    for kpi in all_kpis():
+        for row in await query_kpi(connection, kpi, chosen, now=now, timeout=30):
+            names = sorted(set(kpi.labels) - {"location", "window"})
+            labels = ",".join(f'{name}="{row[name]}"' for name in names)
+            for metric in kpi.metric:
+                if row[metric.name] is not None:
+                    key = f"{metric.name}{{{labels}}}" if labels else metric.name
+                    found[row["location"]][key] = float(row[metric.name])
+    return found

@@ -1,0 +1,177 @@
+"""Random streams: any order, duplicates, batches and crashes give the same facts and KPIs."""
+
+import asyncio
+import os
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import timedelta
+from random import Random
+from typing import Any
+from unittest.mock import patch
+
+import asyncpg
+import pytest
+from hypothesis import HealthCheck, given, strategies
+from hypothesis import settings as hypothesis_settings
+
+from exporter.database.connect import connect
+from exporter.demo.servers import EmbeddedPostgres
+from exporter.projection import projector
+from exporter.projection.rebuild import rebuild
+from exporter.projection.rules import Rules
+from exporter.settings import Settings, load_settings
+from tests import oracle
+from tests.conftest import TEMPLATE
+from tests.projecting import NOW, clear, dump, kpis, project_all, received, store
+from tests.streams import Stream, streams
+
+# Each example is one of a kind: more of them cost time, not code.
+EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", "60"))
+RANDOM = hypothesis_settings(
+    max_examples=EXAMPLES,
+    deadline=None,
+    print_blob=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+
+
+class Bench:
+    """One loop and one connection for all the examples of a test."""
+
+    def __init__(self, server: EmbeddedPostgres, name: str) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._server = server
+        self._name = name
+        self.connection, self.reader = self.run(self._open())
+
+    def run(self, work: Any) -> Any:
+        return self.loop.run_until_complete(work)
+
+    async def _open(self) -> tuple[asyncpg.Connection, asyncpg.Connection]:
+        admin = await asyncpg.connect(self._server.url())
+        await admin.execute(f"CREATE DATABASE {self._name} TEMPLATE {TEMPLATE}")
+        await admin.close()
+        chosen = load_settings(database_url=self._server.url(self._name))
+        # An empty table is projected a hundred times: nothing needs to reach the disk.
+        first, second = await connect(chosen, "test"), await connect(chosen, "reader")
+        await first.execute("SET synchronous_commit = off")
+        return first, second
+
+    def close(self) -> None:
+        self.run(self.connection.close())
+        self.run(self.reader.close())
+        self.loop.close()
+
+
+@pytest.fixture
+def bench(postgres: EmbeddedPostgres, request: pytest.FixtureRequest) -> Iterator[Bench]:
+    made = Bench(postgres, f"random_{abs(hash(request.node.name)) % 10**8}_{os.getpid()}")
+    yield made
+    made.close()
+
+
+def _settings(stream: Stream) -> Settings:
+    names = {name.lower(): value for name, value in stream.settings.items()}
+    return load_settings(time_zones=stream.zones, **names)
+
+
+def _events(stream: Stream) -> list[Any]:
+    return [received(d.raw, d.endpoint, d.received_at) for d in stream.events]
+
+
+@RANDOM
+@given(stream=streams(), days=strategies.integers(1, 10), until=strategies.integers(-1, 4))
+def test_kpis_equal_those_of_the_naive_computation(
+    bench: Bench, stream: Stream, days: int, until: int
+) -> None:
+    last = stream.day + timedelta(until)
+    chosen = _settings(stream)
+
+    async def compute() -> dict[str, dict[str, float]]:
+        await clear(bench.connection)
+        for event in _events(stream):
+            await store(bench.connection, [event])
+        await project_all(bench.connection, chosen, batch_size=7)
+        return await kpis(bench.connection, chosen, stream.zones, until=last, days=days)
+
+    found = bench.run(compute())
+    given_names = {name.lower(): value for name, value in stream.settings.items()}
+    for location in stream.zones:
+        expected = oracle.kpis(
+            stream.readable(),
+            location=location,
+            zone=chosen.zone(location),
+            until=last,
+            days=days,
+            now=NOW,
+            **given_names,
+        )
+        assert found[location] == pytest.approx(expected, rel=1e-9)
+
+
+@RANDOM
+@given(stream=streams(), seed=strategies.integers(0, 2**32))
+def test_order_duplicates_batches_and_crashes_change_nothing(
+    bench: Bench, stream: Stream, seed: int
+) -> None:
+    chosen = _settings(stream)
+    random = Random(seed)
+    unique = {event.key: event for event in reversed(_events(stream))}
+    events = list(unique.values())
+
+    async def plain() -> dict[str, Any]:
+        await clear(bench.connection)
+        await store(bench.connection, events)
+        await project_all(bench.connection, chosen)
+        return await dump(bench.connection)
+
+    async def troubled() -> dict[str, Any]:
+        await clear(bench.connection)
+        order = events + random.choices(events, k=len(events) // 2) if events else []
+        random.shuffle(order)
+        while order:
+            size = random.randint(1, 9)
+            batch, order = order[:size], order[size:]
+            await store(bench.connection, batch)
+            if random.random() < 0.3:
+                await _crash(bench.connection, chosen, random)
+            if random.random() < 0.5:
+                await project_all(bench.connection, chosen, random.randint(1, 8))
+        await project_all(bench.connection, chosen, random.randint(1, 8))
+        return await dump(bench.connection)
+
+    expected = bench.run(plain())
+    assert bench.run(troubled()) == expected
+    report = bench.run(rebuild(bench.connection, bench.reader, Rules.from_settings(chosen)))
+    assert not any(report.differences.values()), report.differences
+    assert bench.run(dump(bench.connection)) == expected
+
+
+class _Crash(OSError):
+    """The connection is lost in the middle of a projection transaction."""
+
+
+async def _crash(connection: asyncpg.Connection, chosen: Settings, random: Random) -> None:
+    """Lose the transaction after a random part of its statements."""
+    left = random.randint(1, 12)
+    real = projector.project_batch
+
+    async def dying(*arguments: Any) -> Any:
+        result = await real(*arguments)
+        raise _Crash(result)
+
+    class Dying:
+        def __getattr__(self, name: str) -> Any:
+            nonlocal left
+            if name in ("execute", "fetch", "fetchval"):
+                left -= 1
+                if left == 0:
+                    raise _Crash
+            return getattr(connection, name)
+
+    opened: Any = Dying()
+    crashing = projector.Projector(
+        opened, Rules.from_settings(chosen), projector.LiveMetrics(), random.randint(1, 8)
+    )
+    with suppress(_Crash), patch.object(projector, "project_batch", dying):
+        await crashing.step()
