@@ -195,9 +195,25 @@ class _Rebuild:
     async def compare(self) -> None:
         """Count the rows that only the old or only the new tables have."""
         for table in DERIVED_TABLES:
-            self.report.differences[table] = int(
-                await self._connection.fetchval(_differences_sql(self._live, table))
+            old, new = f'"{self._live}".{table}', f"{_SCHEMA}.{table}"
+            # Equal digests need no comparison row by row, which is ten times as slow.
+            same = await self._digest(old) == await self._digest(new)
+            self.report.differences[table] = 0 if same else await self._count_apart(old, new)
+
+    async def _digest(self, table: str) -> tuple[object, ...]:
+        row = await self._connection.fetchrow(
+            f"SELECT count(*), sum(hashtextextended(t::text, 0)::numeric) FROM {table} t"
+        )
+        return tuple(row or ())
+
+    async def _count_apart(self, old: str, new: str) -> int:
+        return int(
+            await self._connection.fetchval(
+                "SELECT count(*) FROM ("
+                f"(SELECT * FROM {old} EXCEPT ALL SELECT * FROM {new}) UNION ALL"
+                f" (SELECT * FROM {new} EXCEPT ALL SELECT * FROM {old})) AS difference"
             )
+        )
 
     async def swap(self) -> None:
         """Put the new tables in the place of the old, and take from the queue what they hold."""
@@ -211,15 +227,3 @@ class _Rebuild:
             await note_rules(self._connection, self._rules)
 
         await self._with_lock_timeout(exchange)
-
-
-def _differences_sql(live: str, table: str) -> str:
-    old, new = f'"{live}".{table}', f"{_SCHEMA}.{table}"
-    digest = "SELECT count(*), sum(hashtextextended(t::text, 0)::numeric) FROM {} t"
-    # Equal digests need no comparison row by row, which is ten times as slow.
-    return (
-        f"SELECT CASE WHEN ({digest.format(old)}) IS NOT DISTINCT FROM ({digest.format(new)})"
-        f" THEN 0 ELSE (SELECT count(*) FROM ("
-        f"(SELECT * FROM {old} EXCEPT ALL SELECT * FROM {new}) UNION ALL"
-        f" (SELECT * FROM {new} EXCEPT ALL SELECT * FROM {old})) AS difference) END"
-    )
