@@ -17,8 +17,10 @@ from hypothesis import settings as hypothesis_settings
 from exporter.database.connect import connect
 from exporter.demo.servers import EmbeddedPostgres
 from exporter.projection import projector
+from exporter.projection.project import project_batch
 from exporter.projection.rebuild import rebuild
 from exporter.projection.rules import Rules
+from exporter.publish.live import LiveMetrics
 from exporter.settings import Settings, load_settings
 from tests import oracle
 from tests.conftest import TEMPLATE
@@ -154,7 +156,7 @@ class _Crash(OSError):
 async def _crash(connection: asyncpg.Connection, chosen: Settings, random: Random) -> None:
     """Lose the transaction after a random part of its statements."""
     left = random.randint(1, 12)
-    real = projector.project_batch
+    real = project_batch
 
     async def dying(*arguments: Any) -> Any:
         result = await real(*arguments)
@@ -171,7 +173,7 @@ async def _crash(connection: asyncpg.Connection, chosen: Settings, random: Rando
 
     opened: Any = Dying()
     crashing = projector.Projector(
-        opened, Rules.from_settings(chosen), projector.LiveMetrics(), random.randint(1, 8)
+        opened, Rules.from_settings(chosen), LiveMetrics(), random.randint(1, 8)
     )
     with suppress(_Crash), patch.object(projector, "project_batch", dying):
         await crashing.step()

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -225,3 +225,145 @@ async def test_what_another_process_has_drained_is_no_longer_counted(tmp_path: P
         assert spool.events == 2
         assert await spool.oldest(10) == []
         assert spool.events == 0
+
+
+async def test_a_record_that_postgresql_refuses_is_kept_counted_and_out_of_the_way(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "spool"
+    async with opened(path) as spool:
+        await spool.append([an_event(1), an_event(2)])
+        [(number, first), (_, second)] = await spool.oldest(10)
+        await spool.put_aside(number, "PostgreSQL refuses it: why")
+        assert [event for _, event in await spool.oldest(10)] == [second]
+        assert (spool.events, spool.set_aside) == (1, 1)
+    assert first.body == an_event(1).body
+    async with opened(path) as spool:
+        assert (spool.events, spool.set_aside) == (1, 1)
+
+
+@contextlib.contextmanager
+def small_disk(directory: Path, mib: int) -> Iterator[Path]:
+    directory.mkdir()
+    options = ["-t", "tmpfs", "-o", f"size={mib}m"]
+    if subprocess.run(["mount", *options, "spool-test", directory], check=False).returncode:
+        pytest.skip("no file system can be mounted here")
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", "--lazy", directory], check=True)
+
+
+@as_root
+@pytest.mark.parametrize("size", [1_300, 70_000])
+@pytest.mark.parametrize("restarted", [True, False], ids=["restarted", "running"])
+async def test_a_full_disk_refuses_loses_nothing_and_can_be_emptied(
+    tmp_path: Path, size: int, restarted: bool
+) -> None:
+    with small_disk(tmp_path / "disk", 2) as disk:
+        taken: list[InboxEvent] = []
+        async with contextlib.AsyncExitStack() as stack:
+            spool = await stack.enter_async_context(opened(disk / "spool"))
+            with pytest.raises(SpoolUnavailable, match="full"):
+                for number in range(10_000):
+                    await spool.append([an_event(number, size)])
+                    taken.append(an_event(number, size))
+            assert len(taken) * size > MIB
+            # Full to the last byte, and full it stays.
+            with contextlib.suppress(OSError), (disk / "other").open("wb", 0) as file:
+                while file.write(b"x"):
+                    pass
+            if restarted:
+                await stack.aclose()
+                spool = Spool(disk / "spool", 64 * MIB)
+                stack.push_async_callback(spool.close)
+            with pytest.raises(SpoolUnavailable):
+                await spool.open()
+            assert not spool.usable
+            assert spool.events == len(taken)
+            assert await drain(spool) == taken
+            await spool.append([an_event(1)])
+            await spool.open()
+            assert spool.usable
+
+
+LIMITED = """
+    import asyncio, resource, signal, sys
+    from pathlib import Path
+    from exporter.inbox.spool import SpoolUnavailable
+    from tests.test_spool import an_event, drain, opened
+
+    async def main():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        async with opened(Path(sys.argv[1])) as spool:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1024 * 1024, 1024 * 1024))
+            taken = 0
+            try:
+                while True:
+                    await spool.append([an_event(taken)])
+                    taken += 1
+            except SpoolUnavailable:
+                print(taken, spool.usable, len(await drain(spool)))
+
+    asyncio.run(main())
+"""
+
+
+async def test_a_file_that_may_not_grow_refuses_and_loses_nothing(tmp_path: Path) -> None:
+    """As where a quota ends it: no root is needed for this one."""
+    run = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(LIMITED), str(tmp_path / "spool")],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+        check=True,
+    )
+    taken, usable, drained = run.stdout.split()
+    assert int(taken) > 500
+    assert (usable, drained) == ("False", taken)
+
+
+@pytest.mark.parametrize("name", ["file/below/spool", "directory", "n" * 300])
+async def test_a_path_that_can_not_be_written_is_unavailable_and_nothing_worse(
+    tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "file").write_text("a file, where a directory should be")
+    (tmp_path / "directory").mkdir()
+    spool = Spool(tmp_path / name, MIB)
+    for use in (spool.open(), spool.append([an_event()]), spool.oldest(1), spool.remove([1])):
+        with pytest.raises(SpoolUnavailable):
+            await use
+    assert not spool.usable
+    assert spool.problem
+    await spool.close()
+
+
+@as_root
+async def test_a_disk_that_is_read_only_is_unavailable_until_it_can_be_written_again(
+    tmp_path: Path,
+) -> None:
+    with small_disk(tmp_path / "disk", 2) as disk:
+        await filled(disk / "spool", [an_event(1)])
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        spool = Spool(disk / "spool", MIB)
+        for use in (spool.open(), spool.append([an_event(2)])):
+            with pytest.raises(SpoolUnavailable):
+                await use
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+        await spool.open()
+        await spool.append([an_event(3)])
+        assert await drain(spool) == [an_event(1), an_event(3)]
+        await spool.close()
+
+
+async def test_a_directory_that_appears_later_is_used_from_then_on(tmp_path: Path) -> None:
+    (tmp_path / "disk").write_text("not mounted yet")
+    spool = Spool(tmp_path / "disk" / "spool", MIB)
+    with pytest.raises(SpoolUnavailable):
+        await spool.open()
+    (tmp_path / "disk").unlink()
+    (tmp_path / "disk").mkdir()
+    await filled(tmp_path / "disk" / "spool", [an_event(1)])
+    await spool.open()
+    assert spool.events == 1
+    await spool.close()

@@ -69,11 +69,10 @@ async def rescued(path: Path) -> tuple[list[InboxEvent], int]:
 async def test_a_flipped_bit_anywhere_costs_no_more_than_the_record_it_is_in(
     original: Path, events: list[InboxEvent], tmp_path: Path
 ) -> None:
-    seed = int(os.environ.get("SEED", random.randrange(2**32)))
+    seed = random.randrange(2**32)
     print(f"seed {seed}")
     draw = random.Random(seed)
-    rounds = int(os.environ.get("FLIP_ROUNDS", "100"))
-    for number in range(rounds):
+    for number in range(100):
         path = a_copy(original, tmp_path / str(number))
         flips = draw.choice([1, 1, 1, 5])
         for _ in range(flips):
@@ -81,10 +80,7 @@ async def test_a_flipped_bit_anywhere_costs_no_more_than_the_record_it_is_in(
         taken, set_aside = await rescued(path)
         lost = set(events) - set(taken)
         assert set(taken) <= set(events), f"round {number}"
-        assert len(lost) <= flips, f"round {number}"
-        assert set_aside >= len(lost), (
-            f"round {number}: {set_aside} set aside, {len(lost)} lost, {flips} flips"
-        )
+        assert len(lost) <= min(flips, set_aside), f"round {number}: {set_aside} set aside"
         shutil.rmtree(path.parent)
 
 
@@ -107,7 +103,7 @@ async def test_a_page_of_zeros_or_noise_costs_no_more_than_what_was_on_it(
     original: Path, events: list[InboxEvent], tmp_path: Path
 ) -> None:
     pages = original.stat().st_size // PAGE
-    for page in [*range(6), *random.Random(6).sample(range(pages), 14)]:
+    for page in [*range(6), *random.Random(6).sample(range(6, pages), 14)]:
         path = a_copy(original, tmp_path / str(page))
         with path.open("r+b") as file:
             file.seek(page * PAGE)

@@ -130,13 +130,6 @@ class Spool:
 
     def _open(self) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        probe = self._beside(".probe")
-        try:
-            with probe.open("wb") as file:
-                file.write(bytes(_PROBE_BYTES))
-                os.fsync(file.fileno())
-        finally:
-            probe.unlink(missing_ok=True)
         if not self._checked:
             # Left by a process that was killed while it moved the records of a damaged file.
             moved = self._beside(".new")
@@ -145,8 +138,16 @@ class Spool:
             check_header(self.path)
             check_structure(self._connect())
             self._checked = True
+        # What is in the file can be drained also where nothing more goes in.
         self._connect()
         self._check_room(0)
+        probe = self._beside(".probe")
+        try:
+            with probe.open("wb") as file:
+                file.write(bytes(_PROBE_BYTES))
+                os.fsync(file.fileno())
+        finally:
+            probe.unlink(missing_ok=True)
 
     def _connect(self) -> sqlite3.Connection:
         if self._connection is None:
