@@ -38,6 +38,13 @@ OPPORTUNITY = {
     "OpportunityStageUpdate", "OpportunityMonetaryValueUpdate", "OpportunityAssignedToUpdate",
 }
 APPOINTMENT = {"AppointmentCreate", "AppointmentUpdate", "AppointmentDelete"}
+MESSAGE = {"InboundMessage", "OutboundMessage"}
+NO_FACTS = {
+    "UserCreate", "UserUpdate", "UserDelete", "INSTALL", "NoteCreate", "InvoicePaid",
+    "LocationCreate", "LocationUpdate",
+}
+# An address names an event only where GHL has one of that name.
+EVENTS = CONTACT | OPPORTUNITY | APPOINTMENT | MESSAGE | NO_FACTS
 # fmt: on
 
 
@@ -116,7 +123,8 @@ def moment(value: object, naive: tzinfo = UTC) -> datetime | None:
 def read(event: Event) -> Told:
     data = event.body.get("data")
     says = (data if isinstance(data, dict) else {}) | event.body
-    name = event.endpoint.partition("/")[2] or text(says.get("type"))
+    address, type_ = event.endpoint.partition("/")[2], text(says.get("type"))
+    name = address if address in EVENTS else type_ or address
     is_location = name in {"LocationCreate", "LocationUpdate"}
     location = text(says.get("id" if is_location else "locationId"))
     if location is None and says.get("altType") == "location":
@@ -273,6 +281,8 @@ def webhooks(told: Iterable[Told], in_window: InWindow) -> Values:
     received = [event for event in told if in_window(event.received_at)]
     names = CONTACT | OPPORTUNITY | APPOINTMENT
     failures = len([event for event in received if event.name in names and event.id is None])
+    messages = [event for event in received if event.name in MESSAGE]
+    failures += len([event for event in messages if text(event.says.get("contactId")) is None])
     successes = len(received) - failures
     return {
         'ghl_webhooks_processed{outcome="success",source="receiver"}': successes,

@@ -149,9 +149,8 @@ def _opportunity(
 def _appointment(
     fields: Fields, location_id: str, rules: Rules
 ) -> tuple[str | None, dict[str, Any]]:
-    nested = fields.get("appointment")
-    if not isinstance(nested, dict):
-        nested = fields
+    given = fields.get("appointment")
+    nested: Fields = given if isinstance(given, dict) else {}
 
     def local_time(value: object) -> str | None:
         time = clean_time(value, rules.zone(location_id))
