@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
 import structlog
@@ -22,6 +22,8 @@ from exporter.receiver.handlers import Receiver
 from exporter.settings import Settings
 
 log = structlog.get_logger()
+
+_RESTART_PAUSE = 2.0
 
 
 def create_app(settings: Settings) -> web.Application:
@@ -44,7 +46,7 @@ def create_app(settings: Settings) -> web.Application:
     async def resources(_: web.Application) -> AsyncIterator[None]:
         await pool
         await inbox.start()
-        tasks = [_supervise(leader.run()), _supervise(watch.run())]
+        tasks = [asyncio.create_task(_keep_running(work)) for work in (leader.run, watch.run)]
         yield
         for task in tasks:
             task.cancel()
@@ -69,20 +71,14 @@ def _redis(settings: Settings) -> Redis | None:
     )
 
 
-def _supervise(work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-    """Run a task for ever; one that ends by a fault of ours says so and ends the process.
-
-    A service that goes on without its projection would look healthy and be wrong.
-    """
-    task = asyncio.get_running_loop().create_task(work)
-
-    def ended(done: asyncio.Task[None]) -> None:
-        if not done.cancelled() and (error := done.exception()) is not None:
-            log.error("task_failed", error=repr(error), exc_info=error)
-            raise SystemExit(1)
-
-    task.add_done_callback(ended)
-    return task
+async def _keep_running(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run a task for ever; a fault of ours is logged, and must not stop webhooks from coming in."""
+    while True:
+        try:
+            await work()
+        except Exception as error:  # the backlog's age and the KPIs' age tell on-call
+            log.exception("task_failed", error=repr(error))
+        await asyncio.sleep(_RESTART_PAUSE)
 
 
 @web.middleware

@@ -50,9 +50,8 @@ class Leader:
             try:
                 await self._follow(connection)
                 await self._lead(connection)
-            except (*UNAVAILABLE, asyncpg.PostgresError, BaseExceptionGroup) as error:
-                _reraise_unless_database(error)
-                log.warning("leader_lost_database", error=repr(error))
+            except* (*UNAVAILABLE, asyncpg.PostgresError) as group:
+                log.warning("leader_lost_database", error=repr(group.exceptions))
             finally:
                 self._metrics.leader.set(0)
                 # The lock goes with the connection, also where the server no longer answers.
@@ -98,12 +97,3 @@ class Leader:
                 await self._kpis.refresh()
             elapsed = time.monotonic() - started
             await asyncio.sleep(max(self._settings.kpi_interval - elapsed, 0.05))
-
-
-def _reraise_unless_database(error: BaseException) -> None:
-    if isinstance(error, BaseExceptionGroup):
-        _, rest = error.split((*UNAVAILABLE, asyncpg.PostgresError))
-        if rest is not None:
-            log.error("leader_failed", error=repr(rest), exc_info=rest)
-            if not isinstance(rest, ExceptionGroup):
-                raise rest
