@@ -5,6 +5,7 @@ import contextlib
 import os
 import signal
 import socket
+import time
 
 import structlog
 import uvloop
@@ -22,6 +23,8 @@ log = structlog.get_logger()
 _BACKLOG = 2048
 # Seconds that requests under way get at a stop; each is answered within two.
 _GRACE = 5.0
+# Seconds in which a connection that was accepted before the stop may still bring its request.
+_LAST_REQUESTS = 1.0
 _FIRST_INHERITED_FD = 3
 
 
@@ -84,8 +87,16 @@ async def serve_until_stopped(settings: Settings, stop: asyncio.Event | None = N
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(5):
             await asyncio.shield(migration)
+    app = create_app(settings)
+    stopping = False
+
+    async def close_when_stopping(_: web.Request, response: web.StreamResponse) -> None:
+        if stopping:
+            response.force_close()
+
+    app.on_response_prepare.append(close_when_stopping)
     runner = web.AppRunner(
-        create_app(settings),
+        app,
         access_log=None,
         keepalive_timeout=settings.keepalive_timeout,
         lingering_time=1.0,
@@ -93,7 +104,8 @@ async def serve_until_stopped(settings: Settings, stop: asyncio.Event | None = N
         shutdown_timeout=_GRACE,
     )
     await runner.setup()
-    await web.SockSite(runner, listener, backlog=_BACKLOG).start()
+    site = web.SockSite(runner, listener, backlog=_BACKLOG)
+    await site.start()
     log.info(
         "serving",
         version=__version__,
@@ -104,10 +116,20 @@ async def serve_until_stopped(settings: Settings, stop: asyncio.Event | None = N
         await stop.wait()
     finally:
         log.info("stopping")
+        stopping = True
+        await site.stop()
+        await _wait_for_connections(runner, _LAST_REQUESTS)
         migration.cancel()
         await asyncio.gather(migration, return_exceptions=True)
         await runner.cleanup()
         log.info("stopped")
+
+
+async def _wait_for_connections(runner: web.AppRunner, seconds: float) -> None:
+    """Wait until every connection is done: aiohttp would drop a request that is not read yet."""
+    until = time.monotonic() + seconds
+    while runner.server and runner.server.connections and time.monotonic() < until:  # noqa: ASYNC110
+        await asyncio.sleep(0.02)
 
 
 def run(settings: Settings) -> None:
