@@ -213,8 +213,10 @@ async def test_another_method_is_a_problem_405_that_names_the_allowed_one(
 ) -> None:
     request = f"{method} {GHL_PATH} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
     answer = await exchange(service.port, request.encode())
-    assert_problem(answer, 405)
+    assert answer.status == 405
     assert answer.headers["allow"] == "POST"
+    if method != "HEAD":
+        assert_problem(answer, 405)
 
 
 async def test_the_same_webhook_twenty_times_at_one_moment_is_stored_once(
