@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from functools import cache
 
-import asyncpg
-
 from exporter.bundle import bundled
+from exporter.database.connect import Connection
 from exporter.inbox.event import InboxEvent
 
 
@@ -14,7 +13,7 @@ def _insert_sql() -> str:
     return (bundled("sql") / "inbox_insert.sql").read_text(encoding="utf-8")
 
 
-async def insert_events(connection: asyncpg.Connection, events: Sequence[InboxEvent]) -> set[int]:
+async def insert_events(connection: Connection, events: Sequence[InboxEvent]) -> set[int]:
     """Commit the events and return the positions of those that were new.
 
     Raises what asyncpg raises; nothing is stored then, or all is and the answer got lost: inserting
