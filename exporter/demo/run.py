@@ -5,11 +5,6 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,15 +15,16 @@ from nacl.signing import SigningKey
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from exporter.bundle import bundled
 from exporter.database.connect import connect
 from exporter.database.migrations import migrate
 from exporter.demo.agency import DEMO_PIPELINE_STAGES, DEMO_TIME_ZONES, Agency
 from exporter.demo.servers import EmbeddedPostgres, EmbeddedValkey, Prometheus, ServerError
+from exporter.demo.service import Service
 from exporter.demo.traffic import LiveTraffic, last_received, write_history
-from exporter.settings import Settings, SettingsError, load_settings
+from exporter.settings import SettingsError, load_settings
 
 _ADDRESS = "127.0.0.1:12105"
-_READY_WITHIN = 30.0
 
 
 def run_demo(options: argparse.Namespace, console: Console) -> int:
@@ -37,7 +33,12 @@ def run_demo(options: argparse.Namespace, console: Console) -> int:
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         with ExitStack() as stack:
-            _run(options, console, stack)
+            try:
+                _run(options, console, stack)
+            finally:
+                # A second Ctrl-C must not cut short what stops the servers.
+                signal.signal(signal.SIGINT, signal.SIG_IGN)
+                signal.signal(signal.SIGTERM, signal.SIG_IGN)
     except KeyboardInterrupt:
         console.print("stopped")
     except (ServerError, SettingsError, OSError) as error:
@@ -54,26 +55,25 @@ def _run(options: argparse.Namespace, console: Console, stack: ExitStack) -> Non
         postgres = stack.enter_context(EmbeddedPostgres(directory))
         valkey = stack.enter_context(EmbeddedValkey(directory))
     key = _signing_key(directory)
-    settings = load_settings(
-        _env_file=None,
-        database_url=postgres.url(),
-        redis_url=valkey.url(),
-        listen_address=address,
-        spool_path=directory / "spool.sqlite3",
-        ghl_public_keys=_pem(key),
-        time_zones=DEMO_TIME_ZONES,
-        pipeline_stages=DEMO_PIPELINE_STAGES,
-        kpi_interval=5,
-    )
+    settings = {
+        "DATABASE_URL": postgres.url(),
+        "REDIS_URL": valkey.url(),
+        "SPOOL_PATH": str(directory / "spool.sqlite3"),
+        "GHL_PUBLIC_KEYS": _pem(key),
+        "TIME_ZONES": DEMO_TIME_ZONES,
+        "PIPELINE_STAGES": DEMO_PIPELINE_STAGES,
+        "KPI_INTERVAL": "5",
+        "LOG_FORMAT": "json",
+    }
+    service = Service(directory, address, settings)
     agency = Agency(seed=1)
     now = datetime.now(UTC)
-    asyncio.run(_prepare(settings, agency, now, options.days, console))
-    service = _start_service(settings, directory)
-    stack.callback(_stop_service, service)
-    url = f"http://{address}"
-    _wait_ready(service, url, directory)
-    _say_where(console, url, postgres, directory, _start_prometheus(directory, address, stack))
-    traffic = LiveTraffic(agency, key, url, options.rate)
+    asyncio.run(_prepare(postgres.url(), agency, now, options.days, console))
+    with console.status("starting the service"):
+        stack.enter_context(service)
+        prometheus = _start_prometheus(directory, address, stack)
+    _say_where(console, service, postgres, prometheus)
+    traffic = LiveTraffic(agency, key, service.url(), options.rate)
     asyncio.run(_send_and_show(traffic, now, service, console))
 
 
@@ -92,10 +92,10 @@ def _pem(key: SigningKey) -> str:
 
 
 async def _prepare(
-    settings: Settings, agency: Agency, now: datetime, days: int, console: Console
+    database_url: str, agency: Agency, now: datetime, days: int, console: Console
 ) -> None:
     """Bring the database up to date and write the history that it lacks."""
-    connection = await connect(settings, "demo")
+    connection = await connect(load_settings(_env_file=None, database_url=database_url), "demo")
     try:
         await migrate(connection)
         since = await last_received(connection) or now - timedelta(days=days)
@@ -122,61 +122,13 @@ async def _prepare(
         await connection.close()
 
 
-def _start_service(settings: Settings, directory: Path) -> subprocess.Popen[bytes]:
-    """Start the service as its users do: a process of its own, set up by its environment."""
-    database, redis = settings.database_url, settings.redis_url
-    assert redis is not None
-    environment = {
-        **os.environ,
-        "DATABASE_URL": database.get_secret_value(),
-        "REDIS_URL": redis.get_secret_value(),
-        "LISTEN_ADDRESS": settings.listen_address,
-        "SPOOL_PATH": str(settings.spool_path),
-        "GHL_PUBLIC_KEYS": settings.ghl_public_keys,
-        "TIME_ZONES": json.dumps(settings.time_zones),
-        "PIPELINE_STAGES": json.dumps(settings.pipeline_stages),
-        "KPI_INTERVAL": str(settings.kpi_interval),
-        "LOG_FORMAT": "json",
-    }
-    with (directory / "service.log").open("ab") as log:
-        return subprocess.Popen(
-            [sys.executable, "-m", "exporter", "serve"],
-            env=environment,
-            stdout=log,
-            stderr=log,
-            # Ctrl-C in the terminal is for the demo, which then stops the service in its turn.
-            start_new_session=True,
-        )
-
-
-def _stop_service(service: subprocess.Popen[bytes]) -> None:
-    service.terminate()
-    try:
-        service.wait(15)
-    except subprocess.TimeoutExpired:
-        service.kill()
-        service.wait()
-
-
-def _wait_ready(service: subprocess.Popen[bytes], url: str, directory: Path) -> None:
-    deadline = time.monotonic() + _READY_WITHIN
-    while time.monotonic() < deadline:
-        if service.poll() is not None:
-            break
-        try:
-            with urllib.request.urlopen(f"{url}/-/ready", timeout=2):  # noqa: S310 - our own URL
-                return
-        except (urllib.error.URLError, OSError):
-            time.sleep(0.1)
-    log = (directory / "service.log").read_text(encoding="utf-8", errors="replace")
-    raise ServerError(f"the service did not get ready:\n{log[-2000:]}")
-
-
 def _start_prometheus(directory: Path, address: str, stack: ExitStack) -> str | None:
     if not Prometheus.available():
         return None
+    rules = [str(bundled(name).resolve() / "*.yml") for name in ("recording_rules", "alerts")]
     config = (
         "global: {scrape_interval: 5s, evaluation_interval: 15s}\n"
+        f"rule_files: {json.dumps(rules)}\n"
         "scrape_configs:\n"
         "  - job_name: ghl-exporter\n"
         f"    static_configs: [{{targets: ['{address}']}}]\n"
@@ -185,31 +137,32 @@ def _start_prometheus(directory: Path, address: str, stack: ExitStack) -> str | 
 
 
 def _say_where(
-    console: Console,
-    url: str,
-    postgres: EmbeddedPostgres,
-    directory: Path,
-    prometheus: str | None,
+    console: Console, service: Service, postgres: EmbeddedPostgres, prometheus: str | None
 ) -> None:
-    console.print(f"\n  state of the service   {url}/")
-    console.print(f"  metrics and KPIs       {url}/metrics")
-    console.print(
-        f"  Prometheus             {prometheus or 'not installed: apt install prometheus'}"
-    )
-    console.print(f"  PostgreSQL             {postgres.url()}", soft_wrap=True)
-    console.print(f"  log of the service     {directory / 'service.log'}", soft_wrap=True)
+    for what, where in (
+        ("state of the service", f"{service.url()}/"),
+        ("metrics and KPIs", f"{service.url()}/metrics"),
+        ("Prometheus", f"{prometheus}/graph" if prometheus else "not found on PATH"),
+        ("its alerts", f"{prometheus}/alerts" if prometheus else ""),
+        ("PostgreSQL", postgres.url()),
+        ("log of the service", str(service.log)),
+    ):
+        if where:
+            console.print(f"  {what:<22} {where}", soft_wrap=True, markup=False)
     console.print("\n  Ctrl-C stops everything; the next start continues.\n")
 
 
 async def _send_and_show(
-    traffic: LiveTraffic, since: datetime, service: subprocess.Popen[bytes], console: Console
+    traffic: LiveTraffic, since: datetime, service: Service, console: Console
 ) -> None:
     sending = asyncio.create_task(traffic.run(since))
     try:
         with console.status("sending") as status:
             while not sending.done():
-                if service.poll() is not None:
-                    raise ServerError(f"the service ended with status {service.returncode}")
+                if (status_code := service.ended_with()) is not None:
+                    raise ServerError(
+                        f"the service ended with status {status_code}; its log: {service.log}"
+                    )
                 status.update(
                     f"sending: {traffic.sent:,} webhooks, {traffic.refused:,} tried again"
                 )

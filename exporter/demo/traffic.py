@@ -2,9 +2,9 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from uuid import uuid4
 
@@ -21,16 +21,19 @@ from exporter.receiver.envelope import read_webhook
 from exporter.receiver.signature import ED25519_HEADER
 
 _BATCH = 1000
+# Longer than any demo runs.
+_FAR = timedelta(days=3650)
 
 
 def _as_received(delivery: Delivery) -> InboxEvent:
     """Return a webhook as the receiver would have stored it when it was sent."""
     body = orjson.dumps(delivery.body)
-    envelope = read_webhook(body, "")
+    address = delivery.address_suffix
+    envelope = read_webhook(body, address)
     return InboxEvent(
         location_id=envelope.location_id,
         source=GHL,
-        endpoint="",
+        endpoint=address,
         event_type=envelope.event_type,
         idempotency_key=envelope.idempotency_key,
         correlation_id=uuid4().hex,
@@ -85,26 +88,32 @@ class LiveTraffic:
 
     async def run(self, since: datetime) -> None:
         """Send for ever. What the service refuses or does not answer is sent again, as GHL does."""
-        async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session:
-            async for delivery in self._deliveries(since):
-                await self._send(session, delivery)
-
-    async def _deliveries(self, since: datetime) -> AsyncIterator[Delivery]:
-        number = int(since.timestamp())
-        while True:
-            now = datetime.now(UTC)
-            for delivery in self._agency.deliveries(since, now):
-                yield delivery
-            since = now
+        async with (
+            aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session,
+            asyncio.TaskGroup() as group,
+        ):
+            group.create_task(self._send_business(session, since))
             if self._rate:
-                yield self._agency.chatter(now, number)
-                number += 1
-            await asyncio.sleep(1 / self._rate if self._rate else 1)
+                group.create_task(self._send_chatter(session, int(since.timestamp())))
+
+    async def _send_business(self, session: aiohttp.ClientSession, since: datetime) -> None:
+        coming = self._agency.deliveries(since, since + _FAR)
+        # Its beginning looks back at every life that may go on: seconds, so not in the loop.
+        while delivery := await asyncio.to_thread(next, coming, None):
+            await asyncio.sleep((delivery.at - datetime.now(UTC)).total_seconds())
+            await self._send(session, delivery)
+
+    async def _send_chatter(self, session: aiohttp.ClientSession, number: int) -> None:
+        while True:
+            delivery = await asyncio.to_thread(self._agency.chatter, datetime.now(UTC), number)
+            await self._send(session, delivery)
+            number += 1
+            await asyncio.sleep(1 / self._rate)
 
     async def _send(self, session: aiohttp.ClientSession, delivery: Delivery) -> None:
         body = orjson.dumps(delivery.body)
         signature = base64.b64encode(self._key.sign(body).signature).decode()
-        address = "/webhooks/ghl" if "type" in delivery.body else f"/webhooks/ghl/{delivery.event}"
+        address = "/".join(filter(None, ("/webhooks/ghl", delivery.address_suffix)))
         pause = 0.5
         while True:
             with suppress(aiohttp.ClientError, TimeoutError, OSError):

@@ -134,6 +134,9 @@ class Server(ABC):
     @abstractmethod
     def _is_ready(self, pid: int) -> bool: ...
 
+    def _environment(self) -> dict[str, str]:
+        return server_environment()
+
     def _prepare(self) -> None:
         """Make what a start needs; called before each start."""
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -276,7 +279,7 @@ class Server(ABC):
                 stdout=log,
                 stderr=log,
                 cwd=self.location,
-                env=server_environment(),
+                env=self._environment(),
                 start_new_session=True,
                 **self._credentials,
             )
