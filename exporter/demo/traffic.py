@@ -25,7 +25,7 @@ _BATCH = 1000
 _FAR = timedelta(days=3650)
 
 
-def _as_received(delivery: Delivery) -> InboxEvent:
+def as_received(delivery: Delivery) -> InboxEvent:
     """Return a webhook as the receiver would have stored it when it was sent."""
     body = orjson.dumps(delivery.body)
     address = delivery.address_suffix
@@ -63,7 +63,7 @@ async def write_history(
 
 
 async def _store(connection: asyncpg.Connection, deliveries: list[Delivery]) -> int:
-    await insert_events(connection, [_as_received(delivery) for delivery in deliveries])
+    await insert_events(connection, [as_received(delivery) for delivery in deliveries])
     return len(deliveries)
 
 

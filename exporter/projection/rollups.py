@@ -11,7 +11,7 @@ from exporter.bundle import bundled
 
 Cells = set[tuple[str, date]]
 
-_ROLLUPS = ("daily_business", "daily_stages", "open_pipeline", "webhook_performance")
+ROLLUPS = ("daily_business", "daily_stages", "open_pipeline", "webhook_performance")
 
 
 @cache
@@ -35,7 +35,7 @@ class TouchedCells:
 
     async def recompute(self, connection: asyncpg.Connection) -> None:
         """Compute the touched cells from the facts."""
-        for name in _ROLLUPS:
+        for name in ROLLUPS:
             cells: Cells = getattr(self, name)
             if not cells:
                 continue
