@@ -14,8 +14,23 @@ from prometheus_client.openmetrics.exposition import (
 from exporter.kpis.refresh import KpiRefresher
 from exporter.publish.live import LiveMetrics
 
+_OPENMETRICS = "application/openmetrics-text"
 PLAIN_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _END = b"# EOF\n"
+
+
+def _quality(header: str, name: str) -> float:
+    """Return how much an Accept header wants something, 0 to 1; 0 where it does not name it."""
+    best = 0.0
+    for item in header.split(","):
+        value, *parameters = (part.strip().lower() for part in item.split(";"))
+        if value == name:
+            weights = [part[2:] for part in parameters if part.startswith("q=")]
+            try:
+                best = max(best, float(weights[0]) if weights else 1.0)
+            except ValueError:  # a weight that is no number says nothing
+                best = max(best, 1.0)
+    return best
 
 
 class Exposition:
@@ -27,8 +42,10 @@ class Exposition:
 
     async def metrics(self, request: web.Request) -> web.Response:
         """Answer in OpenMetrics where that is asked for, compressed where that is accepted."""
-        openmetrics = "application/openmetrics-text" in request.headers.get("Accept", "")
-        compressed = "gzip" in request.headers.get("Accept-Encoding", "")
+        accept = request.headers.get("Accept", "")
+        wanted = _quality(accept, _OPENMETRICS)
+        openmetrics = wanted > 0 and wanted >= _quality(accept, "text/plain")
+        compressed = _quality(request.headers.get("Accept-Encoding", ""), "gzip") > 0
         snapshot = self._kpis.snapshot
         if openmetrics:
             live: bytes = generate_openmetrics(self._metrics.registry)  # type: ignore[no-untyped-call]

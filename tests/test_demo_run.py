@@ -1,0 +1,162 @@
+"""`ghl-exporter demo` as a newcomer uses it: started, looked at, stopped, started again."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import free_port
+
+RUNNING = "Ctrl-C stops everything"
+
+
+class Demo:
+    """The demo in a directory of the test's, in a terminal session of its own."""
+
+    def __init__(self, directory: Path, port: int, *flags: str) -> None:
+        self.directory = directory
+        self.url = f"http://127.0.0.1:{port}"
+        self.output = directory.with_suffix(".output")
+        # The least that a shell has: no settings, no home.
+        environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(Path(__file__).parents[1]),
+            "LISTEN_ADDRESS": f"127.0.0.1:{port}",
+        }
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "exporter", "demo", "--directory", str(directory), *flags],
+                env=environment,
+                cwd=directory.parent,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def said(self) -> str:
+        return self.output.read_text()
+
+    def wait_for(self, condition: Callable[[], bool], seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert self.process.poll() is None, self.said()
+            assert time.monotonic() < deadline, self.said()
+            time.sleep(0.1)
+
+    def wait_until_running(self, seconds: float = 90) -> None:
+        self.wait_for(lambda: RUNNING in self.said(), seconds)
+
+    def total(self, name: str, **labels: str) -> float:
+        """Return the sum of the samples of a metric that have the labels."""
+        with urllib.request.urlopen(f"{self.url}/metrics", timeout=10) as answer:
+            lines = answer.read().decode().splitlines()
+        chosen = [line for line in lines if re.match(rf"{name}(\{{| )", line)]
+        return sum(
+            float(line.rpartition(" ")[2])
+            for line in chosen
+            if all(f'{label}="{value}"' in line for label, value in labels.items())
+        )
+
+    def stop(self, number: signal.Signals, *, group: bool = False) -> str:
+        """Send a signal, wait for the end, return what the demo said."""
+        (os.killpg if group else os.kill)(self.process.pid, number)
+        assert self.process.wait(40) == 0, self.said()
+        return self.said()
+
+
+def processes_of(directory: Path) -> list[str]:
+    """Command lines of the processes that have to do with a demo's directory."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+            environment = (process / "environ").read_bytes().decode("utf-8", "replace")
+            where = str((process / "cwd").readlink())
+        except OSError:
+            continue
+        if any(str(directory) in text for text in (command, environment, where)):
+            found.append(command)
+    return found
+
+
+@pytest.fixture
+def make_demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
+    """Start demos; none outlives the test."""
+    demos: list[Demo] = []
+
+    def make(*flags: str, port: int | None = None) -> Demo:
+        demos.append(Demo(tmp_path / "demo", port or free_port(), *flags))
+        return demos[-1]
+
+    yield make
+    for demo in demos:
+        if demo.process.poll() is None:
+            demo.process.kill()
+            demo.process.wait()
+
+
+def test_shows_live_kpis_and_continues_after_a_stop(
+    make_demo: Callable[..., Demo], tmp_path: Path
+) -> None:
+    demo = make_demo("--days", "3", "--rate", "20")
+    demo.wait_until_running()
+    demo.wait_for(lambda: demo.total("ghl_leads_created", window="7d") > 100, 30)
+    demo.wait_for(lambda: demo.total("ghl_exporter_webhooks_total", outcome="stored") > 20, 30)
+    assert demo.total("ghl_exporter_webhooks_rejected_total") == 0
+    leads = demo.total("ghl_leads_created", window="7d")
+    # As a terminal does it: every process of the group hears it.
+    said = demo.stop(signal.SIGINT, group=True)
+    assert said.rstrip().endswith("stopped"), said
+    assert f"{demo.url}/metrics" in said
+    assert processes_of(tmp_path / "demo") == []
+
+    again = make_demo("--days", "3", "--rate", "20")
+    again.wait_until_running(30)
+    again.wait_for(lambda: again.total("ghl_leads_created", window="7d") >= leads, 20)
+    again.wait_for(lambda: again.total("ghl_exporter_webhooks_total", outcome="stored") > 5, 30)
+    history = re.search(r"history.* ([\d,]+) webhooks", again.said())
+    assert history is not None, again.said()
+    assert int(history[1].replace(",", "")) < 1000, "the history was written again"
+    again.stop(signal.SIGTERM)
+    assert processes_of(tmp_path / "demo") == []
+
+
+def test_a_stop_while_the_history_is_written_leaves_nothing_and_the_next_start_goes_on(
+    make_demo: Callable[..., Demo], tmp_path: Path
+) -> None:
+    demo = make_demo("--days", "60")
+    # Made once the servers run; the history takes longer than these seconds.
+    demo.wait_for((tmp_path / "demo" / "signing.key").exists, 30)
+    time.sleep(3)
+    assert RUNNING not in demo.said()
+    demo.stop(signal.SIGINT)
+    assert processes_of(tmp_path / "demo") == []
+
+    again = make_demo("--days", "60")
+    again.wait_until_running()
+    again.wait_for(lambda: again.total("ghl_leads_created", window="90d") > 5000, 60)
+    again.stop(signal.SIGINT)
+    assert processes_of(tmp_path / "demo") == []
+
+
+def test_an_address_in_use_is_said_and_nothing_is_left_running(
+    make_demo: Callable[..., Demo], tmp_path: Path
+) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        demo = make_demo("--days", "1", port=port)
+        assert demo.process.wait(60) == 1
+    assert f"port {port} is in use by another program" in demo.said()
+    assert "Traceback" not in demo.said()
+    assert processes_of(tmp_path / "demo") == []
