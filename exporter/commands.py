@@ -1,6 +1,6 @@
 """What the commands about the database do: migrate, check, rebuild, replay."""
 
-import os
+import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -98,10 +98,12 @@ def _check_spool(settings: Settings, good: list[str], wrong: list[str]) -> None:
     existing = folder
     while not existing.exists():
         existing = existing.parent
-    if os.access(existing, os.W_OK | os.X_OK):
-        good.append(f"SPOOL_PATH can be written ({settings.spool_path.resolve()})")
-    else:
-        wrong.append(f"SPOOL_PATH: {existing} can't be written")
+    try:
+        # Tried, for root may write anywhere by its rights and yet not on every file system.
+        with tempfile.TemporaryFile(dir=existing):
+            good.append(f"SPOOL_PATH can be written ({settings.spool_path.resolve()})")
+    except OSError as error:
+        wrong.append(f"SPOOL_PATH: {existing} can't be written: {error.strerror}")
 
 
 async def _check_database(

@@ -74,7 +74,7 @@ async def test_both_formats_say_the_same(service: Service) -> None:
     names = {sample.name for family in parse_plain(plain.decode()) for sample in family.samples}
     assert names == {
         sample.name
-        for family in parse_openmetrics(openmetrics.decode())
+        for family in parse_openmetrics(openmetrics.decode())  # type: ignore[no-untyped-call]
         for sample in family.samples
     }
     assert {"ghl_leads_created", "ghl_webhooks_processed", "ghl_stage_contacts"} <= names
