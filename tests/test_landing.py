@@ -47,6 +47,7 @@ async def test_says_that_everything_works(
     assert (await Sender(service.port, signer).send(contact())).taken
     await wait_until(lambda: "Everything works." in lines(service))
     said = lines(service)
+    assert any(text.startswith("The last webhook came ") for text in said)
     assert said["PostgreSQL takes commits."] == "good"
     assert said["Redis answers."] == "good"
     assert set(said.values()) == {"good", "summary"}
@@ -64,7 +65,9 @@ async def test_says_that_webhooks_wait_in_the_spool(
     said = lines(service)
     assert said["Something is wrong, and webhooks are still taken."] == "summary"
     assert said["PostgreSQL is away; webhooks go to the local spool."] == "bad"
-    assert said["3 webhooks wait in the local spool."] == "warn"
+    assert said["Facts and KPIs stand still until PostgreSQL is back."] == "warn"
+    assert not any("become facts at once" in text for text in said)
+    assert said["Webhooks that wait in the local spool: 3."] == "warn"
     status, text = service.get("/-/ready")
     assert (status, text) == (200, b"ready: PostgreSQL is away, webhooks go to the spool\n")
 
@@ -90,7 +93,7 @@ async def test_says_that_events_are_in_quarantine(
     service.start()
     # Of a family that the KPIs read, and without its id.
     assert (await Sender(service.port, signer).send(contact(id=None))).taken
-    sentence = "1 events are in quarantine (ghl-exporter replay)."
+    sentence = "Events in quarantine: 1 (ghl-exporter replay)."
     await wait_until(lambda: sentence in lines(service))
     said = lines(service)
     assert said[sentence] == "warn"

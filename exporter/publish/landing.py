@@ -27,9 +27,9 @@ h1 {{ font-size: 1.5rem; margin: 0; }} h2 {{ font-size: 1.05rem; margin: 1.6rem 
 ul {{ list-style: none; padding: 0; margin: 0; }}
 li {{ padding: .3rem 0 .3rem 1.8rem; position: relative; }}
 li::before {{ position: absolute; left: 0; font-weight: 700; width: 1.3rem; text-align: center; }}
-.good::before {{ content: "✓"; color: #1a7f37; }}
-.warn::before {{ content: "!"; color: #bf5b04; }}
-.bad::before {{ content: "✗"; color: #cf222e; }}
+.good::before {{ content: "✓"; color: light-dark(#1a7f37, #3fb950); }}
+.warn::before {{ content: "!"; color: light-dark(#bf5b04, #e3a04a); }}
+.bad::before {{ content: "✗"; color: light-dark(#cf222e, #ff7b72); }}
 code {{ font-size: .92em; }} small, .muted {{ opacity: .72; }}
 a {{ color: inherit; }}
 </style></head><body>
@@ -92,12 +92,18 @@ class Landing:
             else Line("bad", "PostgreSQL is away; webhooks go to the local spool.")
         ]
         if spool.events:
-            lines.append(Line("warn", f"{spool.events:,} webhooks wait in the local spool."))
+            lines.append(Line("warn", f"Webhooks that wait in the local spool: {spool.events:,}."))
         if not spool.usable:
             lines.append(Line("bad", f"The local spool can't be used: {spool.problem}"))
         if spool.set_aside:
-            lines.append(Line("warn", f"{spool.set_aside:,} spooled webhooks were set aside."))
-        lines += self._projection_lines()
+            lines.append(
+                Line("warn", f"Spooled webhooks that were set aside: {spool.set_aside:,}.")
+            )
+        lines.append(self._last_webhook())
+        if inbox.database_up:
+            lines += self._projection_lines()
+        else:
+            lines.append(Line("warn", "Facts and KPIs stand still until PostgreSQL is back."))
         if self._settings.redis_url is None:
             lines.append(Line("good", "Redis is not set up; nothing depends on it."))
         else:
@@ -107,18 +113,27 @@ class Landing:
             )
         return lines
 
+    def _last_webhook(self) -> Line:
+        at = _value(self._metrics.last_webhook)
+        if not at:
+            return Line("good", "No webhook has come since this copy was started.")
+        ago = max(0.0, datetime.now(UTC).timestamp() - at)
+        return Line("good", f"The last webhook came {_duration(ago)} ago.")
+
     def _projection_lines(self) -> list[Line]:
         backlog = int(_value(self._metrics.backlog))
         oldest = _value(self._metrics.oldest_age)
         quarantined = int(_value(self._metrics.quarantine))
         lines = []
         if oldest > 60:
-            lines.append(Line("warn", f"{backlog:,} events wait, the oldest for {oldest:,.0f} s."))
+            lines.append(
+                Line("warn", f"Events that wait: {backlog:,}, the oldest for {_duration(oldest)}.")
+            )
         else:
             lines.append(Line("good", f"Stored events become facts at once ({backlog:,} waiting)."))
         if quarantined:
             lines.append(
-                Line("warn", f"{quarantined:,} events are in quarantine (ghl-exporter replay).")
+                Line("warn", f"Events in quarantine: {quarantined:,} (ghl-exporter replay).")
             )
         if _value(self._metrics.rebuild_due):
             lines.append(Line("warn", "Settings changed since: run ghl-exporter rebuild."))
@@ -129,7 +144,7 @@ class Landing:
             age = (datetime.now(UTC) - self._kpis.refreshed_at).total_seconds()
             late = age > 3 * self._settings.kpi_interval + 5
             failed = len(all_kpis()) - len(self._kpis.snapshot.kpis)
-            lines.append(Line("warn" if late else "good", f"KPIs are {age:,.0f} s old."))
+            lines.append(Line("warn" if late else "good", f"KPIs are {_duration(age)} old."))
             if failed:
                 lines.append(Line("bad", f"{failed} KPI queries have never succeeded."))
         return lines
@@ -165,7 +180,9 @@ class Landing:
             )
             + "<li><code>POST /webhooks/ghl</code> — where GHL sends its webhooks</li>"
             + "<li><code>POST /webhooks/workflow</code> — where workflows send theirs</li>",
-            role="leader" if _value(self._metrics.leader) else "follower",
+            role="This copy projects events and publishes KPIs"
+            if _value(self._metrics.leader)
+            else "This copy only receives",
             now=f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
         )
         return web.Response(
@@ -173,6 +190,14 @@ class Landing:
             content_type="text/html",
             headers={"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"},
         )
+
+
+def _duration(seconds: float) -> str:
+    """Say a duration in the largest unit that it has two of."""
+    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 def _value(gauge: object) -> float:

@@ -77,6 +77,10 @@ class LiveMetrics:
             "Webhooks that proved to be their sender's, by location (none: the body names none).",
             ("location",),
         )
+        self.last_webhook = gauge(
+            "last_webhook_timestamp_seconds",
+            "Unix time at which this copy last took a webhook; 0 before the first.",
+        )
         self.rejected = counter(
             "webhooks_rejected_total",
             "Requests to the receiver that were refused on purpose, by reason.",
