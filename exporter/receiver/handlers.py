@@ -74,6 +74,12 @@ class Receiver:
         """Take a webhook that GHL signed over its raw body.
 
         The path's last part names the event where it is one of GHL's, or where the body has none.
+
+        Answers: 200 it is in PostgreSQL (`stored`, or `duplicate`: it was before); 202 it is
+        `spooled` on the local disk until PostgreSQL is back; 400 the body is not what its
+        Content-Encoding says, or broke off; 401 the signature is missing or wrong; 413 the body is
+        larger than `MAX_BODY_BYTES`; 429 it could be stored nowhere in time: send it again after
+        `Retry-After` seconds. A body that nobody can use is stored too, and answered 200.
         """
         ed25519 = request.headers.getall(ED25519_HEADER, ())
         rsa = request.headers.getall(RSA_HEADER, ())
@@ -90,7 +96,12 @@ class Receiver:
         )
 
     async def workflow(self, request: web.Request) -> web.StreamResponse:
-        """Take the "Webhook" action of a workflow, which sends a shared secret in a header."""
+        """Take the "Webhook" action of a workflow, which sends a shared secret in a header.
+
+        The header is `X-Webhook-Secret`, the secret `GHL_WEBHOOK_SECRET`. The same body again
+        within the same location is a duplicate. Answers: as for GHL's webhooks; 401 also where
+        no secret is set up.
+        """
         values = request.headers.getall(SECRET_HEADER, ())
 
         def authenticate(body: bytes | None) -> None:

@@ -1,0 +1,263 @@
+"""Write `docs/reference` from the code that defines what it describes.
+
+    python docs/generate.py [--check]
+
+`--check` writes nothing, names the pages that are stale, and fails where there are any.
+"""
+
+import argparse
+import inspect
+import io
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout, suppress
+from pathlib import Path
+from typing import Any
+
+import yaml
+from aiohttp import web
+from pydantic import SecretStr
+from pydantic_core import PydanticUndefined
+
+from exporter import ghl
+from exporter.app import create_app
+from exporter.cli import run
+from exporter.kpis.definitions import all_kpis
+from exporter.publish.live import LiveMetrics
+from exporter.receiver.signature import GHL_PUBLIC_KEY
+from exporter.settings import SECRETS, Settings, load_settings
+
+ROOT = Path(__file__).parents[1]
+REFERENCE = ROOT / "docs" / "reference"
+_NOTE = "<!-- Written by `make docs` from the code; changes here are lost. -->\n"
+_COMMANDS = ("serve", "migrate", "check", "demo", "rebuild", "replay")
+# Labels whose values come from data; of the others the values are listed.
+_OPEN_LABELS = {"event", "location", "kpi", "version", "python"}
+
+
+def _table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    lines = [list(head), *(list(row) for row in rows)]
+    lines.insert(1, ["---"] * len(lines[0]))
+    cells = [[" ".join(cell.split()).replace("|", "\\|") for cell in line] for line in lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
+
+
+def _default(name: str, value: object) -> str:
+    if name == "ghl_public_keys" and value == GHL_PUBLIC_KEY:
+        return "GHL's own"
+    if isinstance(value, SecretStr):
+        value = value.get_secret_value()
+    if isinstance(value, frozenset):
+        value = ",".join(sorted(value))
+    if value is PydanticUndefined or value in (None, "", {}):
+        return ""
+    return f"`{value}`"
+
+
+def settings_page() -> str:
+    """Describe every setting."""
+    source = inspect.getsource(Settings)
+    headings = {}
+    heading = ""
+    for line in source.splitlines():
+        if match := re.fullmatch(r"    # (.+)", line):
+            heading = match[1]
+        elif match := re.match(r"    ([a-z_]+): .* = Field\(", line):
+            headings[match[1]] = heading
+    page = (
+        "# Settings\n\n"
+        "Settings are environment variables, or lines of a file `.env` in the working directory"
+        " (the environment is nearer). Those marked *secret* can also be read from a file:"
+        " `DATABASE_URL_FILE=/run/secrets/database_url` stands for `DATABASE_URL`. They are"
+        " checked at start; `ghl-exporter check` names everything that is wrong.\n"
+    )
+    for chosen in dict.fromkeys(headings.values()):
+        rows = [
+            (
+                f"`{name.upper()}`" + (" *secret*" if name in SECRETS else ""),
+                _default(name, field.get_default(call_default_factory=True)),
+                field.description or "",
+            )
+            for name, field in Settings.model_fields.items()
+            if headings[name] == chosen
+        ]
+        page += f"\n## {chosen}\n\n{_table(('Variable', 'Default', 'Meaning'), rows)}"
+    return page
+
+
+def metrics_page() -> str:
+    """Describe every metric of the service itself."""
+    metrics = LiveMetrics()
+    metrics.create_kpi_children([kpi.name for kpi in all_kpis()])
+    own: list[tuple[str, ...]] = []
+    others: list[tuple[str, ...]] = []
+    for family in sorted(metrics.registry.collect(), key=lambda family: family.name):
+        values: dict[str, set[str]] = {}
+        for sample in family.samples:
+            for label, value in sample.labels.items():
+                values.setdefault(label, set()).add(value)
+        bounds = sorted(values.pop("le", ()), key=float)
+        labels = [
+            f"`{label}`"
+            if label in _OPEN_LABELS
+            else f"`{label}`: " + ", ".join(f"`{value}`" for value in sorted(found))
+            for label, found in sorted(values.items())
+        ]
+        suffix = {"counter": "_total", "info": "_info"}.get(family.type, "")
+        text = family.documentation
+        if bounds:
+            text += f" Bounds: {', '.join(bounds)}."
+        row = (f"`{family.name}{suffix}`", family.type, "; ".join(labels), text)
+        (own if family.name.startswith("ghl_exporter_") else others).append(row)
+    head = ("Metric", "Type", "Labels", "Meaning")
+    return (
+        "# Live metrics\n\n"
+        "What the service counts and times as it happens; each copy has its own. The business"
+        " figures are in [kpis.md](kpis.md). Every labelled series exists from the start, at 0, so"
+        " `increase()` misses nothing.\n\n"
+        f"{_table(head, own)}\n"
+        "## Of the process\n\n"
+        f"{_table(head, others)}"
+    )
+
+
+def kpis_page() -> str:
+    """Describe every KPI, with the SQL that computes it."""
+    page = (
+        "# KPIs\n\n"
+        "Gauges, computed from PostgreSQL every `KPI_INTERVAL` seconds by the copy that leads. The"
+        " words used are defined in [../kpis.md](../kpis.md). `window` is `1d`, `7d`, `30d` or"
+        " `90d`: the last so many calendar days in the location's time zone, today included."
+        " Counts and sums are 0 where there is nothing; a ratio, a mean or a median without"
+        " anything to compute it from has no sample.\n\n"
+        "Each file of `sql/kpis` is one KPI or a family. Its age is"
+        ' `time() - ghl_exporter_kpi_last_success_timestamp_seconds{kpi="<file>"}`.\n\n'
+    )
+    rows = [
+        (f"[`{metric.name}`](#{file.name})", ", ".join(file.labels), metric.unit)
+        for file in all_kpis()
+        for metric in file.metric
+    ]
+    page += _table(("KPI", "Labels", "Unit"), sorted(rows))
+    for file in all_kpis():
+        page += f"\n## {file.name}\n\n"
+        for metric in file.metric:
+            page += f"- `{metric.name}` ({metric.unit}): {metric.help}\n"
+        page += f"\n```sql\n{file.sql.strip()}\n```\n"
+    return page
+
+
+def endpoints_page() -> str:
+    """Describe every address that the service answers."""
+    handlers: dict[Callable[..., Any], list[str]] = {}
+    app: web.Application = create_app(load_settings(_env_file=None))
+    for route in app.router.routes():
+        if route.method != "HEAD" and route.resource is not None:
+            handlers.setdefault(route.handler, []).append(
+                f"{route.method} {route.resource.canonical}"
+            )
+    page = (
+        "# Endpoints\n\n"
+        "Errors are `application/problem+json` ([RFC 9457](https://www.rfc-editor.org/rfc/rfc9457))."
+        " A webhook's answer carries `X-Correlation-ID`: the one that was sent, or a new one; it is"
+        " in the log and in the inbox too.\n"
+    )
+    for handler, addresses in handlers.items():
+        title, _, more = inspect.getdoc(handler).partition("\n")  # type: ignore[union-attr]
+        page += f"\n## {title.rstrip('.')}\n\n"
+        page += "".join(f"- `{address}`\n" for address in addresses)
+        page += f"\n{more.strip()}\n" if more.strip() else ""
+    return page
+
+
+def commands_page() -> str:
+    """Show the help of every command."""
+    os.environ["COLUMNS"] = "80"  # argparse wraps by the terminal
+    page = "# Commands\n\n`ghl-exporter`, or `python -m exporter`.\n"
+    for command in ("", *_COMMANDS):
+        said = io.StringIO()
+        with redirect_stdout(said), suppress(SystemExit):
+            run([command, "--help"] if command else ["--help"])
+        page += f"\n## ghl-exporter {command}".rstrip() + f"\n\n```text\n{said.getvalue()}```\n"
+    return page
+
+
+def events_page() -> str:
+    """List the events that are known, and what follows from each."""
+    families: dict[str, list[str]] = {}
+    for event, family in ghl.FAMILY_OF_EVENT.items():
+        families.setdefault(family, []).append(event)
+    rows = [
+        (family, ", ".join(f"`{name}`" for name in names)) for family, names in families.items()
+    ]
+    others = sorted(ghl.KNOWN_EVENTS - set(ghl.FAMILY_OF_EVENT))
+    return (
+        "# Events\n\n"
+        "GHL's webhooks by name. Any other name is accepted, stored, and counted as `other`.\n\n"
+        "## Facts are made of\n\n"
+        f"{_table(('Family', 'Events'), rows)}\n"
+        "## Stored and counted by name\n\n"
+        f"{', '.join(f'`{name}`' for name in others)}\n"
+    )
+
+
+def alerts_page() -> str:
+    """Describe every alert and every recorded series."""
+    page = (
+        "# Alerts and recorded series\n\n"
+        "For Prometheus: `rule_files` takes `recording_rules/*.yml` and `alerts/*.yml`. The scrape"
+        " job is to be named `ghl-exporter`. `page` wakes somebody, `ticket` waits for the day.\n\n"
+    )
+    for path in sorted((ROOT / "alerts").glob("*.yml")):
+        for group in yaml.safe_load(path.read_text("utf-8"))["groups"]:
+            page += f"## {group['name']}\n"
+            for rule in group["rules"]:
+                notes = rule["annotations"]
+                when = f"after {rule['for']}" if "for" in rule else "at once"
+                page += (
+                    f"\n### {rule['alert']}\n\n"
+                    f"{rule['labels']['severity']}, {when}."
+                    f" {notes['summary']}. {notes['description']}\n\n"
+                    f"```promql\n{rule['expr'].strip()}\n```\n"
+                )
+    page += "\n## Recorded\n"
+    for path in sorted((ROOT / "recording_rules").glob("*.yml")):
+        for group in yaml.safe_load(path.read_text("utf-8"))["groups"]:
+            for rule in group["rules"]:
+                page += f"\n### {rule['record']}\n\n```promql\n{rule['expr'].strip()}\n```\n"
+    return page
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "alerts.md": alerts_page,
+    "commands.md": commands_page,
+    "endpoints.md": endpoints_page,
+    "events.md": events_page,
+    "kpis.md": kpis_page,
+    "metrics.md": metrics_page,
+    "settings.md": settings_page,
+}
+
+
+def main() -> int:
+    """Write the pages, or compare them."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="compare, and write nothing")
+    options = parser.parse_args()
+    stale = []
+    for name, make in PAGES.items():
+        path = REFERENCE / name
+        text = _NOTE + make()
+        if not path.exists() or path.read_text("utf-8") != text:
+            stale.append(name)
+            if not options.check:
+                path.write_text(text, "utf-8")
+    for name in stale:
+        print(f"docs/reference/{name}: {'stale: run make docs' if options.check else 'written'}")
+    return 1 if stale and options.check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
