@@ -18,8 +18,8 @@ from exporter.database.connect import create_pool
 from exporter.inbox.event import InboxEvent
 from exporter.inbox.inbox import Outcome
 from exporter.inbox.store import insert_events
+from exporter.live.metrics import LiveMetrics
 from exporter.logs import configure_logs
-from exporter.publish.live import LiveMetrics
 from exporter.receiver.handlers import Receiver
 from exporter.receiver.signature import ED25519_HEADER, Verifier
 from exporter.settings import Settings, load_settings

@@ -25,7 +25,7 @@ from exporter import ghl
 from exporter.app import create_app
 from exporter.cli import run
 from exporter.kpis.definitions import all_kpis
-from exporter.publish.live import LiveMetrics
+from exporter.live.metrics import LiveMetrics
 from exporter.receiver.signature import GHL_PUBLIC_KEY
 from exporter.settings import SECRETS, Settings, load_settings
 

@@ -13,11 +13,11 @@ from exporter.database.connect import create_pool
 from exporter.inbox.inbox import Inbox
 from exporter.kpis.refresh import KpiRefresher
 from exporter.leader import Leader
+from exporter.live.metrics import LiveMetrics
+from exporter.live.watch import Watch
 from exporter.publish.exposition import Exposition
 from exporter.publish.landing import Landing
-from exporter.publish.live import LiveMetrics
 from exporter.publish.problem import problem
-from exporter.publish.watch import Watch
 from exporter.receiver.handlers import Receiver
 from exporter.settings import Settings
 

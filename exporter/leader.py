@@ -11,10 +11,10 @@ from exporter.database.connect import UNAVAILABLE, connect
 from exporter.database.locks import LEADER_LOCK
 from exporter.inbox.partitions import create_partitions, drop_old_partitions
 from exporter.kpis.refresh import KpiRefresher
+from exporter.live.metrics import LiveMetrics
 from exporter.projection.projector import Projector
 from exporter.projection.rules import Rules
 from exporter.projection.state import rebuild_is_due
-from exporter.publish.live import LiveMetrics
 from exporter.settings import Settings
 
 log = structlog.get_logger()

@@ -11,10 +11,10 @@ from exporter.inbox.store import insert_events
 from exporter.kpis.definitions import all_kpis
 from exporter.kpis.refresh import query_kpi
 from exporter.kpis.windows import windows
+from exporter.live.metrics import LiveMetrics
 from exporter.projection.projector import Projector
 from exporter.projection.rows import DERIVED_TABLES
 from exporter.projection.rules import Rules
-from exporter.publish.live import LiveMetrics
 from exporter.receiver.envelope import read_webhook
 from exporter.settings import Settings
 

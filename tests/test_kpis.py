@@ -13,7 +13,7 @@ from exporter.kpis import definitions, refresh
 from exporter.kpis.definitions import KpiFile, KpiFileError, Metric, all_kpis, read_kpi_file
 from exporter.kpis.refresh import KpiRefresher
 from exporter.kpis.snapshot import DuplicateLabels, Snapshot, render
-from exporter.publish.live import LiveMetrics
+from exporter.live.metrics import LiveMetrics
 from exporter.settings import load_settings
 from tests.conftest import MakeService
 from tests.conftest import Service as RunningService

@@ -16,11 +16,11 @@ from hypothesis import settings as hypothesis_settings
 
 from exporter.database.connect import connect
 from exporter.demo.servers import EmbeddedPostgres
+from exporter.live.metrics import LiveMetrics
 from exporter.projection import projector
 from exporter.projection.project import project_batch
 from exporter.projection.rebuild import rebuild
 from exporter.projection.rules import Rules
-from exporter.publish.live import LiveMetrics
 from exporter.settings import Settings, load_settings
 from tests import oracle
 from tests.conftest import TEMPLATE

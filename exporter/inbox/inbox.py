@@ -14,7 +14,7 @@ from exporter.inbox.event import InboxEvent
 from exporter.inbox.group_commit import GroupCommit
 from exporter.inbox.spool import Spool, SpoolUnavailable
 from exporter.inbox.store import insert_events
-from exporter.publish.live import LiveMetrics
+from exporter.live.metrics import LiveMetrics
 from exporter.settings import Settings
 
 log = structlog.get_logger()

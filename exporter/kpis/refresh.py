@@ -12,7 +12,7 @@ from exporter.database.connect import Connection
 from exporter.kpis.definitions import KpiFile, all_kpis
 from exporter.kpis.snapshot import EMPTY, Rendered, Snapshot, render
 from exporter.kpis.windows import EXPORTED_DAYS, Window, windows
-from exporter.publish.live import LiveMetrics
+from exporter.live.metrics import LiveMetrics
 from exporter.settings import Settings
 
 log = structlog.get_logger()

@@ -10,9 +10,9 @@ import structlog
 from exporter.database.connect import UNAVAILABLE
 from exporter.database.locks import PROJECTION_LOCK
 from exporter.inbox.event import StoredEvent
+from exporter.live.metrics import LiveMetrics
 from exporter.projection.project import Counts, describe, project_batch
 from exporter.projection.rules import Rules
-from exporter.publish.live import LiveMetrics
 
 log = structlog.get_logger()
 

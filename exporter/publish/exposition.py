@@ -12,7 +12,7 @@ from prometheus_client.openmetrics.exposition import (
 )
 
 from exporter.kpis.refresh import KpiRefresher
-from exporter.publish.live import LiveMetrics
+from exporter.live.metrics import LiveMetrics
 
 _OPENMETRICS = "application/openmetrics-text"
 PLAIN_TYPE = "text/plain; version=0.0.4; charset=utf-8"

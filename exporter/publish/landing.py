@@ -10,7 +10,7 @@ from exporter import __version__
 from exporter.inbox.inbox import Inbox
 from exporter.kpis.definitions import all_kpis
 from exporter.kpis.refresh import KpiRefresher
-from exporter.publish.live import LiveMetrics
+from exporter.live.metrics import LiveMetrics
 from exporter.settings import Settings
 
 _PAGE = """<!doctype html>

@@ -15,7 +15,7 @@ from aiohttp import web
 from exporter.fields import clean_text
 from exporter.inbox.event import GHL, WORKFLOW, InboxEvent
 from exporter.inbox.inbox import Inbox, Outcome, Refused
-from exporter.publish.live import LiveMetrics
+from exporter.live.metrics import LiveMetrics
 from exporter.publish.problem import problem
 from exporter.receiver.body import Aborted, BadEncoding, BodyReader, NoMemory, TooLarge
 from exporter.receiver.envelope import Envelope, read_webhook, read_workflow

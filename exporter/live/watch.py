@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 
 from exporter.database.connect import UNAVAILABLE
 from exporter.inbox.inbox import Inbox
-from exporter.publish.live import LiveMetrics
+from exporter.live.metrics import LiveMetrics
 
 log = structlog.get_logger()
 

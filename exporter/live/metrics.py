@@ -15,7 +15,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from exporter import __version__
 from exporter.ghl import KNOWN_EVENTS
-from exporter.publish.labels import OTHER, CappedLabel
+from exporter.live.labels import OTHER, CappedLabel
 
 # A second series for each counter that nothing here reads.
 disable_created_metrics()  # type: ignore[no-untyped-call]
