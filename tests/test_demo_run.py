@@ -15,6 +15,8 @@ import pytest
 
 from tests.conftest import free_port
 
+# A shell turns Ctrl-C off for what it starts in the background.
+IN_BACKGROUND = ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh"]
 RUNNING = "Ctrl-C stops everything"
 
 
@@ -24,16 +26,17 @@ class Demo:
     def __init__(self, directory: Path, port: int, *flags: str) -> None:
         self.directory = directory
         self.url = f"http://127.0.0.1:{port}"
-        self.output = directory.with_suffix(".output")
+        self.output = directory.with_suffix(f".{port}.output")
         # The least that a shell has: no settings, no home.
         environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(Path(__file__).parents[1]),
             "LISTEN_ADDRESS": f"127.0.0.1:{port}",
         }
+        command = ["-m", "exporter", "demo"]
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "exporter", "demo", "--directory", str(directory), *flags],
+                [*IN_BACKGROUND, sys.executable, *command, "--directory", str(directory), *flags],
                 env=environment,
                 cwd=directory.parent,
                 stdin=subprocess.DEVNULL,
@@ -121,6 +124,9 @@ def test_shows_live_kpis_and_continues_after_a_stop(
 
     again = make_demo("--days", "3", "--rate", "20")
     again.wait_until_running(30)
+    second = make_demo()
+    assert second.process.wait(20) == 1
+    assert f"another demo is running in {tmp_path / 'demo'}" in second.said().replace("\n", "")
     again.wait_for(lambda: again.total("ghl_leads_created", window="7d") >= leads, 20)
     again.wait_for(lambda: again.total("ghl_exporter_webhooks_total", outcome="stored") > 5, 30)
     history = re.search(r"history.* ([\d,]+) webhooks", again.said())

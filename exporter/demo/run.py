@@ -2,10 +2,12 @@
 
 import argparse
 import asyncio
+import fcntl
 import json
 import os
 import signal
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -29,7 +31,9 @@ _ADDRESS = "127.0.0.1:12105"
 
 def run_demo(options: argparse.Namespace, console: Console) -> int:
     """Run the demo until Ctrl-C and return its exit status."""
-    # SIGTERM ends it like Ctrl-C: nothing is left running.
+    # Whoever starts it in the background may have turned Ctrl-C off for it; then nothing would
+    # stop the servers. SIGTERM ends it like Ctrl-C: nothing is left running.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         with ExitStack() as stack:
@@ -50,6 +54,7 @@ def run_demo(options: argparse.Namespace, console: Console) -> int:
 def _run(options: argparse.Namespace, console: Console, stack: ExitStack) -> None:
     directory = Path(options.directory).resolve()
     directory.mkdir(parents=True, exist_ok=True)
+    stack.enter_context(_only_one(directory))
     address = os.environ.get("LISTEN_ADDRESS", _ADDRESS)
     with console.status("starting PostgreSQL and Valkey"):
         postgres = stack.enter_context(EmbeddedPostgres(directory))
@@ -75,6 +80,17 @@ def _run(options: argparse.Namespace, console: Console, stack: ExitStack) -> Non
     _say_where(console, service, postgres, prometheus)
     traffic = LiveTraffic(agency, key, service.url(), options.rate)
     asyncio.run(_send_and_show(traffic, now, service, console))
+
+
+@contextmanager
+def _only_one(directory: Path) -> Iterator[None]:
+    """Refuse a second demo on the same data. Raises ServerError."""
+    with (directory / "lock").open("wb") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise ServerError(f"another demo is running in {directory}") from None
+        yield
 
 
 def _signing_key(directory: Path) -> SigningKey:
