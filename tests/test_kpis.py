@@ -1,7 +1,9 @@
 """KPI files, the snapshot made of them, and what a KPI that fails does to the others."""
 
 import asyncio
+import re
 import time
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from exporter.kpis import definitions, refresh
 from exporter.kpis.definitions import KpiFile, KpiFileError, Metric, all_kpis, read_kpi_file
 from exporter.kpis.refresh import KpiRefresher
 from exporter.kpis.snapshot import DuplicateLabels, Snapshot, render
+from exporter.kpis.windows import windows
 from exporter.live.metrics import LiveMetrics
 from exporter.settings import load_settings
 from tests.conftest import MakeService
@@ -245,3 +248,45 @@ async def test_a_copy_takes_over_the_kpis_within_seconds(
     second = await leading(rest, 10)
     second.stop()
     await leading([copy for copy in rest if copy is not second], 10)
+
+
+async def test_no_kpi_reads_more_than_its_windows(
+    database_url: str, connection: asyncpg.Connection
+) -> None:
+    """A table that is read whole makes a refresh grow with the history."""
+    spread = "SELECT 'loc-' || n % 4, 'id-' || n, {} FROM generate_series(1, {}) n"
+    day = "date '2026-06-30' - n / 4 % 2000"
+    await connection.execute(
+        "INSERT INTO contacts (location_id, contact_id, created_at, created_day, deleted,"
+        " first_answer_at, has_deal) "
+        + spread.format(f"{day}, {day}, false, {day} + interval '1 h', false", 100_000)
+    )
+    await connection.execute(
+        "INSERT INTO deals (location_id, opportunity_id, closed_at, closed_day, seconds_from_lead) "
+        + spread.format(f"{day}, {day}, n", 40_000)
+    )
+    await connection.execute(
+        "INSERT INTO daily_business SELECT 'loc-' || n % 4, date '2026-06-30' - n / 4,"
+        " 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1 FROM generate_series(0, 7999) n"
+    )
+    for table, columns in (("daily_stages", "stage, 1, 1"), ("webhook_performance", "k, k, 1, 1")):
+        await connection.execute(
+            f"INSERT INTO {table} SELECT 'loc-' || n % 4, date '2026-06-30' - n / 4, {columns}"
+            " FROM generate_series(0, 7999) n,"
+            " unnest(ARRAY['lead_created', 'receiver', 'deal_closed']) k,"
+            " LATERAL (SELECT k AS stage) s"
+        )
+    await connection.execute("ANALYZE")
+    settings = load_settings(database_url=database_url)
+    chosen = windows(
+        settings,
+        [f"loc-{n}" for n in range(4)],
+        now=datetime(2026, 7, 1, tzinfo=UTC),
+        until=date(2026, 6, 30),
+    )
+    columns = [list(column) for column in zip(*chosen, strict=True)]
+    for file in all_kpis():
+        plan = await connection.fetch(f"EXPLAIN {file.query}", *columns, datetime.now(UTC))
+        read_whole = set(re.findall(r"Seq Scan on (\w+)", "\n".join(row[0] for row in plan)))
+        # A cell of each day that has an open opportunity: thousands at most.
+        assert read_whole <= {"open_pipeline"}, file.name

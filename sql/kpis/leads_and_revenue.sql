@@ -27,13 +27,18 @@ unit = "currency"
 help = "Revenue divided by the deals closed in the window that have a value."
 */
 SELECT w.location, w."window",
-       coalesce(sum(d.leads_created), 0) AS ghl_leads_created,
-       coalesce(sum(d.deals_closed), 0) AS ghl_deals_closed,
-       coalesce(sum(d.revenue), 0) AS ghl_revenue,
-       coalesce(sum(d.revenue), 0) / nullif(sum(d.leads_created), 0) AS ghl_revenue_per_lead,
-       sum(d.revenue) / nullif(sum(d.deals_with_value), 0) AS ghl_average_deal_size
+       d.leads AS ghl_leads_created,
+       d.deals AS ghl_deals_closed,
+       d.revenue AS ghl_revenue,
+       d.revenue / nullif(d.leads, 0) AS ghl_revenue_per_lead,
+       d.revenue / nullif(d.deals_with_value, 0) AS ghl_average_deal_size
 FROM unnest($1::text[], $2::text[], $3::date[], $4::date[])
      AS w (location, "window", first_day, last_day)
-LEFT JOIN daily_business d
-    ON d.location_id = w.location AND d.day BETWEEN w.first_day AND w.last_day
-GROUP BY w.location, w."window"
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(leads_created), 0) AS leads,
+           coalesce(sum(deals_closed), 0) AS deals,
+           coalesce(sum(revenue), 0) AS revenue,
+           sum(deals_with_value) AS deals_with_value
+    FROM daily_business
+    WHERE location_id = w.location AND day BETWEEN w.first_day AND w.last_day
+) d

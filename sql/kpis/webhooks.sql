@@ -6,17 +6,14 @@ name = "ghl_webhooks_processed"
 unit = "webhooks"
 help = "Webhooks finished in the window, each counted once on the day it was first received: success, or failure for one that had to be set aside. source receiver: what GHL sent."
 */
-SELECT s.location, s."window", 'receiver' AS source, v.outcome, v.webhooks AS ghl_webhooks_processed
-FROM (
-    SELECT w.location, w."window",
-           coalesce(sum(d.successes), 0) AS successes,
-           coalesce(sum(d.failures), 0) AS failures
-    FROM unnest($1::text[], $2::text[], $3::date[], $4::date[])
+SELECT w.location, w."window", 'receiver' AS source, v.outcome, v.webhooks AS ghl_webhooks_processed
+FROM unnest($1::text[], $2::text[], $3::date[], $4::date[])
      AS w (location, "window", first_day, last_day)
-    LEFT JOIN webhook_performance d
-        ON d.location_id = w.location AND d.day BETWEEN w.first_day AND w.last_day
-       AND d.source = 'receiver'
-    GROUP BY w.location, w."window"
-) s
-CROSS JOIN LATERAL (VALUES ('success', s.successes), ('failure', s.failures))
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(successes), 0) AS successes, coalesce(sum(failures), 0) AS failures
+    FROM webhook_performance
+    WHERE location_id = w.location AND day BETWEEN w.first_day AND w.last_day
+      AND source = 'receiver'
+) d
+CROSS JOIN LATERAL (VALUES ('success', d.successes), ('failure', d.failures))
     AS v (outcome, webhooks)
