@@ -284,9 +284,9 @@ async def test_no_kpi_reads_more_than_its_windows(
         now=datetime(2026, 7, 1, tzinfo=UTC),
         until=date(2026, 6, 30),
     )
-    columns = [list(column) for column in zip(*chosen, strict=True)]
+    parameters = [list(column) for column in zip(*chosen, strict=True)]
     for file in all_kpis():
-        plan = await connection.fetch(f"EXPLAIN {file.query}", *columns, datetime.now(UTC))
+        plan = await connection.fetch(f"EXPLAIN {file.query}", *parameters, datetime.now(UTC))
         read_whole = set(re.findall(r"Seq Scan on (\w+)", "\n".join(row[0] for row in plan)))
         # A cell of each day that has an open opportunity: thousands at most.
         assert read_whole <= {"open_pipeline"}, file.name
