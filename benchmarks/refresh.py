@@ -126,7 +126,9 @@ async def _naive(connection: asyncpg.Connection, settings: Settings, at: datetim
             )
         await TouchedCells(*([cells] * len(ROLLUPS))).recompute(connection)
         for kpi in all_kpis():
-            await query_kpi(connection, kpi, chosen, now=datetime.now(UTC), timeout=60)
+            await query_kpi(
+                connection, kpi, chosen, settings=settings, now=datetime.now(UTC), timeout=60
+            )
 
 
 async def _measure(options: argparse.Namespace, console: Console, directory: Path) -> None:

@@ -24,7 +24,7 @@ from pydantic_core import PydanticUndefined
 from exporter import ghl
 from exporter.app import create_app
 from exporter.cli import run
-from exporter.kpis.definitions import all_kpis
+from exporter.kpis.definitions import all_kpis, shared_query
 from exporter.live.metrics import LiveMetrics
 from exporter.receiver.signature import GHL_PUBLIC_KEY
 from exporter.settings import SECRETS, Settings, load_settings
@@ -49,6 +49,8 @@ def _default(name: str, value: object) -> str:
         return "GHL's own"
     if isinstance(value, SecretStr):
         value = value.get_secret_value()
+    if name == "grade_parts":
+        return "see [KPIs](../kpis.md#grade)"
     if isinstance(value, frozenset):
         value = ",".join(sorted(value))
     if value is PydanticUndefined or value in (None, "", {}):
@@ -136,7 +138,11 @@ def kpis_page() -> str:
         ' `time() - ghl_exporter_kpi_last_success_timestamp_seconds{kpi="<file>"}`.\n\n'
     )
     rows = [
-        (f"[`{metric.name}`](#{file.name})", ", ".join(file.labels), metric.unit)
+        (
+            f"[`{metric.name}`](#{file.name})",
+            ", ".join([*file.labels, *([metric.label] if metric.label else [])]),
+            metric.unit,
+        )
         for file in all_kpis()
         for metric in file.metric
     ]
@@ -145,7 +151,11 @@ def kpis_page() -> str:
         page += f"\n## {file.name}\n\n"
         for metric in file.metric:
             page += f"- `{metric.name}` ({metric.unit}): {metric.help}\n"
+        if file.uses:
+            page += f"\nReads {', '.join(f'[{name}](#{name})' for name in file.uses)}.\n"
         page += f"\n```sql\n{file.sql.strip()}\n```\n"
+    for name in sorted({name for file in all_kpis() for name in file.uses}):
+        page += f"\n## {name}\n\nShared by several KPIs.\n\n```sql\n{shared_query(name)}```\n"
     return page
 
 

@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo, available_timezones
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from exporter.kpis.grade import GRADE_PARTS, GradePart
 from exporter.receiver.signature import GHL_PUBLIC_KEY, UnusableKey, split_pem
 from exporter.stages import MAPPABLE_STAGES
 
@@ -140,6 +141,41 @@ class Settings(BaseSettings):
         description="GHL calendar ids whose appointments are property showings. Empty: all.",
     )
 
+    attribution_days: int = Field(
+        90,
+        ge=1,
+        le=3650,
+        description="Days of 24 h before a deal's close in which the AI's part makes it "
+        "AI-assisted.",
+    )
+    webhook_processing_timeout: int = Field(
+        10_000,
+        ge=1,
+        description="Milliseconds after which a webhook that the platform started to process, and "
+        "never completed, counts as failed.",
+    )
+    target_conversion: float = Field(
+        0.20, gt=0, description="Conversion ratio at which an agent has full marks for it."
+    )
+    target_deal_size: float = Field(
+        500_000, gt=0, description="Average deal size, in the location's currency, for full marks."
+    )
+    target_response_seconds: float = Field(
+        3600, gt=0, description="Median first response, in seconds, at which the marks are gone."
+    )
+    grade_parts: Annotated[dict[str, GradePart], NoDecode] = Field(
+        default_factory=lambda: dict(GRADE_PARTS),
+        description="JSON object: the parts of the performance grade, each with its `weight` and "
+        "`points` (value, score), between which straight lines run. Parts: "
+        f"{', '.join(GRADE_PARTS)}.",
+    )
+    grade_coverage: float = Field(
+        0.5,
+        ge=0,
+        le=1,
+        description="Share of the weights whose parts must have a value for a grade to be given.",
+    )
+
     # How often
     kpi_interval: float = Field(15.0, gt=0, description="Seconds between two KPI refreshes.")
     kpi_timeout: float = Field(
@@ -153,6 +189,12 @@ class Settings(BaseSettings):
         ge=1,
         description="Locations that get series of their own; what is beyond is counted in "
         "`ghl_exporter_label_values_cut_total`, and as `other` in live metrics.",
+    )
+    agent_series_limit: int = Field(
+        100,
+        ge=1,
+        description="Agents with series of their own in each location and window, the best by "
+        "revenue; those left out are counted in `ghl_exporter_label_values_cut_total`.",
     )
     inbox_retention_days: int | None = Field(
         None,
@@ -203,7 +245,7 @@ class Settings(BaseSettings):
             return json.loads(text)
         return frozenset(part.strip() for part in text.split(",") if part.strip())
 
-    @field_validator("time_zones", "pipeline_stages", mode="before")
+    @field_validator("time_zones", "pipeline_stages", "grade_parts", mode="before")
     @classmethod
     def _json_object(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -239,6 +281,16 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"no stage that can be mapped: {', '.join(unknown)} "
                 f"(one of {', '.join(MAPPABLE_STAGES)})"
+            )
+        return value
+
+    @field_validator("grade_parts")
+    @classmethod
+    def _known_parts(cls, value: dict[str, GradePart]) -> dict[str, GradePart]:
+        unknown = sorted(set(value) - set(GRADE_PARTS))
+        if unknown or not value:
+            raise ValueError(
+                f"no part of the grade: {', '.join(unknown)} (one of {', '.join(GRADE_PARTS)})"
             )
         return value
 

@@ -5,17 +5,21 @@ from datetime import UTC, date, datetime
 from typing import Any
 
 import asyncpg
+import orjson
+from prometheus_client import Metric
+from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.inbox.event import GHL, InboxEvent
+from exporter.inbox.event import BACKFILL, GHL, PLATFORM, InboxEvent
 from exporter.inbox.store import insert_events
 from exporter.kpis.definitions import all_kpis
 from exporter.kpis.refresh import query_kpi
+from exporter.kpis.snapshot import Rendered, render
 from exporter.kpis.windows import windows
 from exporter.live.metrics import LiveMetrics
 from exporter.projection.projector import Projector
 from exporter.projection.rows import DERIVED_TABLES
 from exporter.projection.rules import Rules
-from exporter.receiver.envelope import read_webhook
+from exporter.receiver.envelope import Envelope, read_call, read_opportunity, read_webhook
 from exporter.settings import Settings
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
@@ -29,6 +33,33 @@ def received(raw: bytes, endpoint: str, received_at: datetime) -> InboxEvent:
         envelope.location_id,
         GHL,
         address,
+        envelope.event_type,
+        envelope.idempotency_key,
+        "test",
+        received_at,
+        raw,
+    )
+
+
+def tracked(body: dict[str, Any], call: str, received_at: datetime) -> InboxEvent:
+    """Return a tracking call as the receiver stores it."""
+    raw = orjson.dumps(body)
+    return _own(PLATFORM, call, read_call(call, raw, body), raw, received_at)
+
+
+def found(body: dict[str, Any], received_at: datetime) -> InboxEvent:
+    """Return an opportunity that back-filling found, as it is stored."""
+    raw = orjson.dumps(body)
+    return _own(BACKFILL, "opportunity", read_opportunity(body), raw, received_at)
+
+
+def _own(
+    source: str, endpoint: str, envelope: Envelope, raw: bytes, received_at: datetime
+) -> InboxEvent:
+    return InboxEvent(
+        envelope.location_id,
+        source,
+        endpoint,
         envelope.event_type,
         envelope.idempotency_key,
         "test",
@@ -79,14 +110,22 @@ async def kpis(
     now: datetime = NOW,
 ) -> dict[str, dict[str, float]]:
     """Return location → KPI → value, keyed as the cases are: labels by name, no window."""
-    found: dict[str, dict[str, float]] = {location: {} for location in locations}
-    chosen = windows(settings, found, now=now, until=until, days=(days,))
+    values: dict[str, dict[str, float]] = {location: {} for location in locations}
+    chosen = windows(settings, values, now=now, until=until, days=(days,))
     for kpi in all_kpis():
-        for row in await query_kpi(connection, kpi, chosen, now=now, timeout=30):
-            names = sorted(set(kpi.labels) - {"location", "window"})
-            labels = ",".join(f'{name}="{row[name]}"' for name in names)
-            for metric in kpi.metric:
-                if row[metric.name] is not None:
-                    key = f"{metric.name}{{{labels}}}" if labels else metric.name
-                    found[row["location"]][key] = float(row[metric.name])
-    return found
+        rows = await query_kpi(connection, kpi, chosen, settings=settings, now=now, timeout=30)
+        for family in parse(render(kpi, rows, settings.agent_series_limit)):
+            for sample in family.samples:
+                location = sample.labels["location"]
+                left = sorted(set(sample.labels) - {"location", "window"})
+                labels = ",".join(f'{name}="{sample.labels[name]}"' for name in left)
+                key = f"{sample.name}{{{labels}}}" if labels else sample.name
+                values[location][key] = sample.value
+    return values
+
+
+def parse(rendered: Rendered) -> list[Metric]:
+    """Read what a KPI is rendered to, as Prometheus would."""
+    assert not rendered.dropped
+    text = "".join(samples for _, samples in rendered.families)
+    return list(text_string_to_metric_families(text))

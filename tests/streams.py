@@ -1,9 +1,10 @@
-"""Random streams of GHL's webhooks: few entities that many events tell of, and every fault.
+"""Random streams of all that comes in: few entities that many events tell of, and every fault.
 
 Where the definitions leave most open, no stream asks: events without a `webhookId`, whose key is a
 hash, have an instant of their own; naive times of appointments are wall clocks that exist, and the
 `timestamp` of an appointment has an offset; a user has an id; no field stands both outside and
-inside of `data`. A redelivery keeps address and bytes.
+inside of `data`. A redelivery keeps address and bytes. What the platform tracks and back-filling
+finds is valid: the receiver refuses the rest. A call without a key has an instant of its own.
 """
 
 import json
@@ -17,7 +18,7 @@ from zoneinfo import ZoneInfo
 from hypothesis import strategies as st
 from hypothesis.strategies import DrawFn, SearchStrategy
 
-from tests.oracle import APPOINTMENT, CONTACT, OPPORTUNITY, STAGES, Event
+from tests.oracle_events import APPOINTMENT, CONTACT, OPPORTUNITY, STAGES, Event
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,7 @@ class Delivery:
     endpoint: str
     raw: bytes
     received_at: datetime
+    kind: str = "ghl"
 
     @property
     def body(self) -> dict[str, Any] | None:
@@ -50,7 +52,7 @@ class Stream:
     def readable(self) -> list[Event]:
         """Return the events for the oracle: an unreadable body has no location and no KPI."""
         return [
-            Event("ghl", delivery.endpoint, delivery.body, delivery.received_at)
+            Event(delivery.kind, delivery.endpoint, delivery.body, delivery.received_at)
             for delivery in self.events
             if delivery.body is not None
         ]
@@ -211,6 +213,64 @@ FIELDS = {
 }
 
 
+def _maybe(*values: object) -> SearchStrategy[Any]:
+    """Return one of the values; in half of the draws it is not given, by absence or by null."""
+    return st.sampled_from((*values, *values, *[ABSENT, None] * len(values)))
+
+
+OPPORTUNITIES = ("opp-1", "opp-1", "opp-2")
+RECOMMENDATIONS = st.sampled_from(("rec-1", "rec-2", "rec-3"))
+CALLS = {
+    "conversion": _object(
+        contact_id=st.sampled_from(CONTACTS),
+        stage=st.sampled_from((*STAGES, *["deal_closed"] * 6, "lead_created", "ai_qualified")),
+        opportunity_id=_maybe(*OPPORTUNITIES),
+        deal_value=_maybe(*VALUES),
+        agent_id=_maybe(*USERS),
+        ai_score=_maybe(0, 1, 0.25, 80),
+    ),
+    "agent-activity": _object(
+        agent_id=st.sampled_from(USERS),
+        activity_type=st.sampled_from(("call", "deal_closed")),
+        contact_id=_maybe(*CONTACTS),
+        response_time_minutes=_maybe(0, 7, 0.5, 61),
+        ai_recommendation_used=_maybe(True, False, True),
+        deal_value=_maybe(1),
+    ),
+    "property-recommendation": _object(
+        recommendation_id=RECOMMENDATIONS,
+        contact_id=_maybe(*CONTACTS),
+        agent_id=_maybe(*USERS),
+        property_id=_maybe("property-1"),
+        recommendation_score=_maybe(0.5, 1),
+    ),
+    "property-interaction": _object(
+        recommendation_id=RECOMMENDATIONS,
+        contact_id=_maybe(*CONTACTS),
+        interaction_type=st.sampled_from(("viewed", "liked", "scheduled", "rejected", "shared")),
+    ),
+    "webhook-start": _object(
+        tracking_id=st.sampled_from(("t-1", "t-2", "t-3")), webhook_type=_maybe("contact", "deal")
+    ),
+    "webhook-completion": _object(
+        tracking_id=st.sampled_from(("t-1", "t-2", "t-3")),
+        success=st.sampled_from((True, True, False)),
+        enrichment_data=_maybe({}, {"city": ""}, {"score": 0}, {"a": None, "b": False, "c": []}),
+        ai_activated=_maybe(True, False),
+    ),
+}
+BACKFILL = _object(
+    id=st.sampled_from(OPPORTUNITIES),
+    contactId=_maybe(*CONTACTS),
+    status=st.sampled_from(STATUSES),
+    monetaryValue=_maybe(*VALUES),
+    assignedTo=_maybe(*USERS),
+    pipelineStageId=_maybe(*PIPELINE_STAGES),
+    updatedAt=st.sampled_from(MOMENTS),
+    lastStatusChangeAt=_maybe(*MOMENTS),
+)
+
+
 # --- Deliveries, before they have their place in a stream
 
 
@@ -226,6 +286,19 @@ class _Draft:
     fields: dict[str, Any]
     wrapped: int
     timestamp: Any
+    key: Any
+    wait: float
+
+
+@dataclass(frozen=True)
+class _Own:
+    """A tracking call, or an opportunity that back-filling found."""
+
+    kind: str
+    endpoint: str
+    location: int
+    fields: dict[str, Any]
+    occurred_at: Any
     key: Any
     wait: float
 
@@ -271,9 +344,25 @@ def _drafts(family: str, name: str) -> SearchStrategy[_Draft]:
     )
 
 
+def _own(kind: str, endpoint: str) -> SearchStrategy[_Own]:
+    return st.builds(
+        _Own,
+        kind=st.just(kind),
+        endpoint=st.just(endpoint),
+        location=st.sampled_from((0, 0, 0, 1, 2)),
+        fields=BACKFILL if kind == "backfill" else CALLS[endpoint],
+        occurred_at=_maybe(*MOMENTS),
+        key=_maybe(*KEYS),
+        wait=WAITS,
+    )
+
+
 AGAIN = st.builds(_Again, st.integers(0, 59), WAITS)
-DELIVERIES: SearchStrategy[_Draft | _Again | _Unreadable] = _one_of(
+DELIVERIES: SearchStrategy[_Draft | _Own | _Again | _Unreadable] = _one_of(
     *[_drafts(family, name) for family, name in NAMES],
+    *[_own("track", call) for call in CALLS] * 6,
+    *[_own("track", "conversion")] * 10,
+    *[_own("backfill", "opportunity")] * 10,
     *[AGAIN] * 6,
     st.builds(_Unreadable, st.sampled_from(("ghl", "ghl/no")), st.sampled_from(UNREADABLE), WAITS),
 )
@@ -332,6 +421,28 @@ def _deliver(
     return f"ghl/{draft.name}" if in_address else "ghl", json.dumps(written).encode()
 
 
+def _deliver_own(
+    draft: _Own, place: int, zones: Mapping[str, str], instants: Sequence[datetime]
+) -> bytes:
+    location = list(zones)[draft.location % len(zones)]
+    body = _written(draft.fields, instants, None)
+    if draft.kind == "backfill":
+        return json.dumps({"locationId": location, **body}).encode()
+    key, occurred_at = draft.key, draft.occurred_at
+    keyed = isinstance(key, str)
+    if isinstance(occurred_at, _Moment):
+        own = timedelta(0) if keyed else timedelta(microseconds=place + 1)
+        occurred_at = _spelt(occurred_at.at(instants) + own, occurred_at.spelling, None)
+    if "tracking_id" in body:
+        body["tracking_id"] = f"{location}/{body['tracking_id']}"
+    told = {"location_id": location, "occurred_at": occurred_at}
+    if draft.endpoint == "webhook-completion" and place % 2:
+        del told["location_id"]
+    told["idempotency_key"] = f"{key}{place}" if keyed else key
+    written = {field: value for field, value in told.items() if value is not ABSENT}
+    return json.dumps(body | written).encode()
+
+
 @st.composite
 def _places(draw: DrawFn) -> tuple[date, dict[str, str], list[datetime]]:
     """Draw a day, the locations' zones, and a few instants that many events share."""
@@ -357,6 +468,9 @@ SETTINGS = _object(
         (["workflow", "campaign", "bot"], ["api", "campaign"], ["Workflow"])
     ),
     SHOWING_CALENDARS=st.sampled_from(([], ["viewings"])),
+    ATTRIBUTION_DAYS=st.sampled_from((1, 90)),
+    AGENT_SERIES_LIMIT=st.sampled_from((1, 2, 100)),
+    WEBHOOK_PROCESSING_TIMEOUT=st.sampled_from((1, 10_000, 86_400_000)),
 )
 
 
@@ -373,6 +487,9 @@ def streams(draw: DrawFn) -> Stream:
         now += timedelta(seconds=draft.wait)
         if isinstance(draft, _Draft):
             events.append(Delivery(*_deliver(draft, place, zones, instants), now))
+        elif isinstance(draft, _Own):
+            raw = _deliver_own(draft, place, zones, instants)
+            events.append(Delivery(draft.endpoint, raw, now, draft.kind))
         elif isinstance(draft, _Unreadable):
             events.append(Delivery(draft.endpoint, draft.raw, now))
         elif events:

@@ -9,49 +9,43 @@ from typing import Any
 import asyncpg
 import pytest
 
+from exporter.inbox.event import InboxEvent
 from exporter.kpis.definitions import all_kpis
 from exporter.projection.rebuild import rebuild
 from exporter.projection.rules import Rules
 from exporter.settings import Settings, load_settings
 from tests.conftest import SHARED, needs_shared
-from tests.projecting import clear, dump, kpis, project_all, received, store
+from tests.projecting import clear, dump, found, kpis, project_all, received, store, tracked
 
 pytestmark = needs_shared
 
 KNOWN = {metric.name for kpi in all_kpis() for metric in kpi.metric}
 
 
-def _cases() -> list[Any]:
-    """Cases whose events GHL alone sends; the others need tracking calls or back-filling."""
-    found = []
-    for path in sorted((SHARED / "cases").glob("*.json")):
-        case = json.loads(path.read_text())
-        if all(event["kind"] == "ghl" for event in case["events"]):
-            found.append(pytest.param(path, id=path.stem))
-    return found
+CASES = sorted((SHARED / "cases").glob("*.json"))
+
+
+def _event(event: dict[str, Any]) -> InboxEvent:
+    at = datetime.fromisoformat(event["received_at"])
+    if event["kind"] == "track":
+        return tracked(event["body"], event["endpoint"], at)
+    if event["kind"] == "backfill":
+        return found(event["body"], at)
+    return received(json.dumps(event["body"]).encode(), event["endpoint"], at)
 
 
 def _settings(case: dict[str, Any], url: str) -> Settings:
-    names = ("AUTOMATED_USERS", "AUTOMATED_SOURCES", "PIPELINE_STAGES", "SHOWING_CALENDARS")
-    told = {name.lower(): case.get("settings", {}).get(name) for name in names}
-    given = {name: value for name, value in told.items() if value is not None}
+    given = {name.lower(): value for name, value in case.get("settings", {}).items()}
     return load_settings(database_url=url, time_zones={"*": case["time_zone"]}, **given)
 
 
-@pytest.mark.parametrize("path", _cases())
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
 async def test_a_case_gives_exactly_its_values_in_any_order_and_after_rebuild(
     path: Path, connection: asyncpg.Connection, database_url: str
 ) -> None:
     case = json.loads(path.read_text())
     settings = _settings(case, database_url)
-    events = [
-        received(
-            json.dumps(event["body"]).encode(),
-            event["endpoint"],
-            datetime.fromisoformat(event["received_at"]),
-        )
-        for event in case["events"]
-    ]
+    events = [_event(event) for event in case["events"]]
     facts = []
     for seed in range(4):
         await clear(connection)
@@ -78,11 +72,11 @@ async def _compare(
     case: dict[str, Any], connection: asyncpg.Connection, settings: Settings, when: str
 ) -> None:
     until = date.fromisoformat(case["until"])
-    found = await kpis(connection, settings, case["expected"], until=until, days=case["days"])
+    values = await kpis(connection, settings, case["expected"], until=until, days=case["days"])
     for location, expected in case["expected"].items():
         for name, value in expected.items():
-            if name.partition("{")[0] in KNOWN:
-                got = found[location].get(name)
-                assert got == (None if value is None else pytest.approx(value, rel=1e-9)), (
-                    f"{name} {when}"
-                )
+            assert name.partition("{")[0] in KNOWN
+            got = values[location].get(name)
+            assert got == (None if value is None else pytest.approx(value, rel=1e-9)), (
+                f"{name} {when}"
+            )

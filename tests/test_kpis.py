@@ -254,28 +254,47 @@ async def test_no_kpi_reads_more_than_its_windows(
     database_url: str, connection: asyncpg.Connection
 ) -> None:
     """A table that is read whole makes a refresh grow with the history."""
-    spread = "SELECT 'loc-' || n % 4, 'id-' || n, {} FROM generate_series(1, {}) n"
-    day = "date '2026-06-30' - n / 4 % 2000"
-    await connection.execute(
-        "INSERT INTO contacts (location_id, contact_id, created_at, created_day, deleted,"
-        " first_answer_at, has_deal) "
-        + spread.format(f"{day}, {day}, false, {day} + interval '1 h', false", 100_000)
-    )
-    await connection.execute(
-        "INSERT INTO deals (location_id, opportunity_id, closed_at, closed_day, seconds_from_lead) "
-        + spread.format(f"{day}, {day}, n", 40_000)
-    )
-    await connection.execute(
-        "INSERT INTO daily_business SELECT 'loc-' || n % 4, date '2026-06-30' - n / 4,"
-        " 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1 FROM generate_series(0, 7999) n"
-    )
-    for table, columns in (("daily_stages", "stage, 1, 1"), ("webhook_performance", "k, k, 1, 1")):
-        await connection.execute(
-            f"INSERT INTO {table} SELECT 'loc-' || n % 4, date '2026-06-30' - n / 4, {columns}"
-            " FROM generate_series(0, 7999) n,"
-            " unnest(ARRAY['lead_created', 'receiver', 'deal_closed']) k,"
-            " LATERAL (SELECT k AS stage) s"
-        )
+    # Four locations, a row each day of the last 2,000, or 12 rows.
+    many = "generate_series(0, 7999) n, LATERAL (SELECT 'loc-' || n % 4 AS location,"
+    many += " date '2026-06-30' - n / 4 AS day) d, generate_series(1, 12) k"
+    one = many.replace("1, 12", "1, 1")
+    for table, columns, source in (
+        (
+            "contacts (location_id, contact_id, created_at, created_day, deleted, first_answer_at,"
+            " first_answer_day, first_answer_user, has_deal, scored_in_time, first_score)",
+            "n || '-' || k, day, day, false, day + interval '1 h', day, 'ann', false, true, 1",
+            many,
+        ),
+        (
+            "deals (location_id, kind, deal_id, closed_day, seconds_from_lead)",
+            "'contact', n || '-' || k, day, n",
+            many,
+        ),
+        (
+            "recommendations (location_id, recommendation_id, made_day, score, accepted,"
+            " scheduled)",
+            "n || '-' || k, day, k, true, true",
+            many,
+        ),
+        (
+            "activities (location_id, idempotency_key, agent_id, happened_at, happened_day,"
+            " ai_used, response_seconds)",
+            "n || '-' || k, 'ann', day, day, true, 1",
+            many,
+        ),
+        (
+            "platform_webhooks (location_id, tracking_id, started_at, runs_out_at, finished_day,"
+            " succeeded, enriched, ai_activated)",
+            "n || '-' || k, day, day, day, true, true, true",
+            many,
+        ),
+        ("agent_performance", f"day, k::text{', 1' * 9}", many),
+        ("daily_business", f"day{', 1' * 17}", one),
+        ("daily_stages", "day, 'lead_created', 1, 1, 1", one),
+        ("daily_interactions", "day, k::text, 1", many),
+        ("webhook_performance", "day, 'receiver', k::text, 1, 1, 0, 0, 0", many),
+    ):
+        await connection.execute(f"INSERT INTO {table} SELECT location, {columns} FROM {source}")
     await connection.execute("ANALYZE")
     settings = load_settings(database_url=database_url)
     chosen = windows(
@@ -285,8 +304,11 @@ async def test_no_kpi_reads_more_than_its_windows(
         until=date(2026, 6, 30),
     )
     parameters = [list(column) for column in zip(*chosen, strict=True)]
+    options = settings.model_dump(mode="json", include=set(definitions.OPTIONS))
     for file in all_kpis():
-        plan = await connection.fetch(f"EXPLAIN {file.query}", *parameters, datetime.now(UTC))
+        plan = await connection.fetch(
+            f"EXPLAIN {file.query}", *parameters, datetime.now(UTC), options
+        )
         read_whole = set(re.findall(r"Seq Scan on (\w+)", "\n".join(row[0] for row in plan)))
         # A cell of each day that has an open opportunity: thousands at most.
         assert read_whole <= {"open_pipeline"}, file.name

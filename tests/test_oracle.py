@@ -13,21 +13,19 @@ from zoneinfo import ZoneInfo
 import pytest
 from hypothesis import given, settings
 
+from exporter.kpis.definitions import all_kpis
 from tests.conftest import SHARED, needs_shared
-from tests.oracle import METRICS, Event, kpis
+from tests.oracle import Event, kpis
 from tests.streams import Stream, streams
 
+METRICS = {metric.name for kpi in all_kpis() for metric in kpi.metric}
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 
 
-def ghl_cases() -> list[Any]:
-    """Return the cases that only GHL's webhooks tell."""
-    cases = [json.loads(path.read_text()) for path in sorted((SHARED / "cases").glob("*.json"))]
-    return [
-        pytest.param(case, id=case["name"])
-        for case in cases
-        if all(event["kind"] == "ghl" for event in case["events"])
-    ]
+def cases() -> list[Any]:
+    """Return the hand-computed cases."""
+    found = [json.loads(path.read_text()) for path in sorted((SHARED / "cases").glob("*.json"))]
+    return [pytest.param(case, id=case["name"]) for case in found]
 
 
 def events_of(case: dict[str, Any]) -> list[Event]:
@@ -53,21 +51,19 @@ def check(case: dict[str, Any], events: Sequence[Event]) -> None:
             now=NOW,
             **{name.lower(): value for name, value in case.get("settings", {}).items()},
         )
-        known = {kpi: value for kpi, value in expected.items() if kpi.partition("{")[0] in METRICS}
-        assert known
-        assert {kpi: values[kpi] for kpi in known if kpi in values} == pytest.approx(
-            {kpi: value for kpi, value in known.items() if value is not None}, rel=1e-9, abs=0
+        assert {kpi: values[kpi] for kpi in expected if kpi in values} == pytest.approx(
+            {kpi: value for kpi, value in expected.items() if value is not None}, rel=1e-9, abs=0
         )
 
 
 @needs_shared
-@pytest.mark.parametrize("case", ghl_cases())
+@pytest.mark.parametrize("case", cases())
 def test_gives_the_values_of_a_case(case: dict[str, Any]) -> None:
     check(case, events_of(case))
 
 
 @needs_shared
-@pytest.mark.parametrize("case", ghl_cases())
+@pytest.mark.parametrize("case", cases())
 def test_gives_the_values_of_a_case_in_any_order(case: dict[str, Any]) -> None:
     seed = random.randrange(2**32)
     print(f"seed {seed}")
@@ -87,7 +83,7 @@ def test_gives_the_values_of_a_case_in_any_order(case: dict[str, Any]) -> None:
 
 @needs_shared
 def test_there_are_cases() -> None:
-    assert len(ghl_cases()) >= 6
+    assert len(cases()) >= 21
 
 
 @settings(deadline=None)

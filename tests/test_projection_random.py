@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 from unittest.mock import patch
@@ -16,6 +16,7 @@ from hypothesis import settings as hypothesis_settings
 
 from exporter.database.connect import connect
 from exporter.demo.servers import EmbeddedPostgres
+from exporter.inbox.event import InboxEvent
 from exporter.live.metrics import LiveMetrics
 from exporter.projection import projector
 from exporter.projection.project import project_batch
@@ -24,8 +25,9 @@ from exporter.projection.rules import Rules
 from exporter.settings import Settings, load_settings
 from tests import oracle
 from tests.conftest import TEMPLATE
-from tests.projecting import NOW, clear, dump, kpis, project_all, received, store
-from tests.streams import Stream, streams
+from tests.projecting import NOW, clear, dump, kpis, project_all, received, store, tracked
+from tests.projecting import found as found_by_backfill
+from tests.streams import Delivery, Stream, streams
 
 # Each example is one of a kind: more of them cost time, not code.
 EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", "60"))
@@ -78,7 +80,17 @@ def _settings(stream: Stream) -> Settings:
 
 
 def _events(stream: Stream) -> list[Any]:
-    return [received(d.raw, d.endpoint, d.received_at) for d in stream.events]
+    return [_event(delivery) for delivery in stream.events]
+
+
+def _event(delivery: Delivery) -> InboxEvent:
+    if delivery.kind == "ghl":
+        return received(delivery.raw, delivery.endpoint, delivery.received_at)
+    body = delivery.body
+    assert body is not None
+    if delivery.kind == "backfill":
+        return found_by_backfill(body, delivery.received_at)
+    return tracked(body, delivery.endpoint, delivery.received_at)
 
 
 @RANDOM
@@ -108,7 +120,79 @@ def test_kpis_equal_those_of_the_naive_computation(
             now=NOW,
             **given_names,
         )
-        assert found[location] == pytest.approx(expected, rel=1e-9)
+        different = {
+            kpi: (got, wanted)
+            for kpi in found[location].keys() | expected.keys()
+            if not _same(got := found[location].get(kpi), wanted := expected.get(kpi))
+        }
+        assert not different, different
+
+
+SCORES = strategies.lists(
+    strategies.tuples(
+        strategies.sampled_from((None, 0, 0.1, 0.1, 50, 80.5, 1e15, -3)), strategies.booleans()
+    ),
+    min_size=25,
+    max_size=45,
+)
+
+
+@RANDOM
+@given(scores=SCORES)
+def test_correlations_equal_those_of_the_definition(
+    bench: Bench, scores: list[tuple[float | None, bool]]
+) -> None:
+    """Of leads' scores with deals, and of recommendations' with acceptance."""
+    at = datetime(2026, 2, 1, 12, tzinfo=UTC)
+    calls: list[tuple[str, dict[str, Any]]] = []
+    for n, (score, good) in enumerate(scores):
+        lead = {"contact_id": f"lead-{n}", "stage": "lead_created", "ai_score": score}
+        calls.append(("conversion", lead))
+        told = {"recommendation_id": f"rec-{n}", "recommendation_score": score}
+        calls.append(("property-recommendation", told))
+        if good:
+            closed = {"contact_id": f"lead-{n}", "stage": "deal_closed"}
+            calls.append(("conversion", closed))
+            liked = {"recommendation_id": f"rec-{n}", "interaction_type": "liked"}
+            calls.append(("property-interaction", liked))
+    events = [
+        oracle.Event(
+            "track",
+            call,
+            {
+                **body,
+                "location_id": "loc",
+                "occurred_at": (at + timedelta(seconds=n)).isoformat(),
+                "idempotency_key": str(n),
+            },
+            at,
+        )
+        for n, (call, body) in enumerate(calls)
+    ]
+    chosen = load_settings()
+
+    async def compute() -> dict[str, dict[str, float]]:
+        await clear(bench.connection)
+        await store(bench.connection, [tracked(e.body, e.endpoint, e.received_at) for e in events])
+        await project_all(bench.connection, chosen)
+        return await kpis(bench.connection, chosen, ["loc"], until=at.date(), days=1)
+
+    found = bench.run(compute())["loc"]
+    expected = oracle.kpis(
+        events, location="loc", zone=chosen.zone("loc"), until=at.date(), days=1, now=NOW
+    )
+    for kpi in (
+        "ghl_ai_score_correlation",
+        "ghl_ai_score_auc",
+        "ghl_recommendation_confidence_correlation",
+    ):
+        assert _same(found.get(kpi), expected.get(kpi)), (kpi, found.get(kpi), expected.get(kpi))
+
+
+def _same(got: float | None, wanted: float | None) -> bool:
+    if got is None or wanted is None:
+        return got is wanted
+    return got == pytest.approx(wanted, rel=1e-9)
 
 
 @RANDOM
@@ -143,7 +227,8 @@ def test_order_duplicates_batches_and_crashes_change_nothing(
         return await dump(bench.connection)
 
     expected = bench.run(plain())
-    assert bench.run(troubled()) == expected
+    found = bench.run(troubled())
+    assert {table: rows for table, rows in found.items() if rows != expected[table]} == {}
     report = bench.run(rebuild(bench.connection, bench.reader, Rules.from_settings(chosen)))
     assert not any(report.differences.values()), report.differences
     assert bench.run(dump(bench.connection)) == expected

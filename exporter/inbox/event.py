@@ -6,7 +6,9 @@ from typing import NamedTuple
 
 GHL = "ghl"
 WORKFLOW = "workflow"
-SOURCES = (GHL, WORKFLOW)
+PLATFORM = "platform"  # the AI platform's tracking calls
+BACKFILL = "backfill"  # what GHL's API answers
+SOURCES = (GHL, WORKFLOW, PLATFORM, BACKFILL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,16 +11,23 @@ A file is one KPI or a family. Its header is TOML in the comment it starts with:
     */
     SELECT … AS location, … AS "window", … AS ghl_leads_created …
 
+A metric whose values stand in several columns says which label tells them apart, and by which
+column each of its values comes: `label = "statistic"`, `columns = { median = "…", mean = "…" }`.
+`ranked = "agent"` keeps the rows whose column `rank` is not above that label's limit. `uses` names
+queries of `shared/` that the file can read from like tables.
+
 The query's parameters, which a file may use or not: `$1` locations, `$2` window names, `$3` first
-days, `$4` last days (four arrays of one length: a row for each location and window), `$5` now.
+days, `$4` last days (four arrays of one length: a row for each location and window), `$5` now,
+`$6` settings that figures hang on, as a JSON object (see `OPTIONS`).
 """
 
 import re
 import tomllib
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from exporter.bundle import bundled
 
@@ -28,7 +35,16 @@ _HEADER = re.compile(r"\s*/\*(.*?)\*/(.*)", re.DOTALL)
 # Every query gets the same parameters; this names them where a file leaves one out.
 _PARAMETERS = (
     "WITH kpi_parameters AS (SELECT $1::text[], $2::text[], $3::date[], $4::date[],"
-    " $5::timestamptz)\n"
+    " $5::timestamptz, $6::jsonb)"
+)
+
+# Settings that a query can read from `$6`, by their names.
+OPTIONS = (
+    "target_conversion",
+    "target_deal_size",
+    "target_response_seconds",
+    "grade_parts",
+    "grade_coverage",
 )
 
 
@@ -44,6 +60,21 @@ class Metric(BaseModel):
     name: str = Field(pattern=r"^ghl_[a-z][a-z0-9_]*$")
     unit: str
     help: str
+    label: str | None = None
+    columns: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _label_and_columns(self) -> "Metric":
+        if (self.label is None) == bool(self.columns):
+            raise ValueError("label and columns go together")
+        return self
+
+    @property
+    def sources(self) -> tuple[tuple[str, str], ...]:
+        """The columns that hold the metric, each with the text of the label it stands for."""
+        if self.label is None:
+            return (("", self.name),)
+        return tuple((f',{self.label}="{value}"', name) for value, name in self.columns.items())
 
 
 class KpiFile(BaseModel):
@@ -55,12 +86,25 @@ class KpiFile(BaseModel):
     labels: tuple[str, ...] = Field(min_length=1)
     metric: tuple[Metric, ...] = Field(min_length=1)
     timeout: float | None = Field(None, gt=0, description="seconds")
+    ranked: Literal["agent"] | None = None
+    uses: tuple[str, ...] = ()
     sql: str
 
     @property
     def query(self) -> str:
         """The SQL as it is sent."""
-        return f"{_PARAMETERS}SELECT * FROM (\n{self.sql}\n) AS kpi"
+        parts = [f", {name} AS (\n{shared_query(name)})" for name in self.uses]
+        return f"{_PARAMETERS}{''.join(parts)}\nSELECT * FROM (\n{self.sql}\n) AS kpi"
+
+
+@cache
+def shared_query(name: str) -> str:
+    """Return a query that several files use. Raises KpiFileError."""
+    path = bundled("sql") / "kpis" / "shared" / f"{name}.sql"
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise KpiFileError(f"there is no shared/{name}.sql") from None
 
 
 def read_kpi_file(path: Path) -> KpiFile:

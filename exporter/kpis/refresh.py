@@ -9,7 +9,7 @@ import asyncpg
 import structlog
 
 from exporter.database.connect import Connection
-from exporter.kpis.definitions import KpiFile, all_kpis
+from exporter.kpis.definitions import OPTIONS, KpiFile, all_kpis
 from exporter.kpis.snapshot import EMPTY, Rendered, Snapshot, render
 from exporter.kpis.windows import EXPORTED_DAYS, Window, windows
 from exporter.live.metrics import LiveMetrics
@@ -26,13 +26,15 @@ async def query_kpi(
     kpi: KpiFile,
     chosen: list[Window],
     *,
+    settings: Settings,
     now: datetime,
     timeout: float,
 ) -> list[asyncpg.Record]:
     """Run one KPI's query for some windows. `timeout` is in seconds."""
+    options = settings.model_dump(mode="json", include=set(OPTIONS))
     columns: list[list[Any]] = [list(column) for column in zip(*chosen, strict=True)]
     records: list[asyncpg.Record] = await connection.fetch(
-        kpi.query, *(columns or [[], [], [], []]), now, timeout=timeout
+        kpi.query, *(columns or [[], [], [], []]), now, options, timeout=timeout
     )
     return records
 
@@ -100,8 +102,10 @@ class KpiRefresher:
         started = time.monotonic()
         try:
             async with self._pool.acquire(timeout=timeout) as connection:
-                rows = await query_kpi(connection, kpi, chosen, now=now, timeout=timeout)
-            rendered = render(kpi, rows)
+                rows = await query_kpi(
+                    connection, kpi, chosen, settings=self._settings, now=now, timeout=timeout
+                )
+            rendered = render(kpi, rows, self._settings.agent_series_limit)
         except Exception as error:  # one KPI's fault is not the others'
             self._metrics.kpi_failures.labels(kpi.name).inc()
             log.warning("kpi_failed", kpi=kpi.name, error=repr(error))
@@ -111,4 +115,6 @@ class KpiRefresher:
         self._metrics.kpi_last_success.labels(kpi.name).set(time.time())
         if rendered.dropped:
             self._metrics.kpi_rows_dropped.labels(kpi.name).inc(rendered.dropped)
+        if rendered.cut:
+            self._metrics.label_values_cut.labels(kpi.ranked).inc(rendered.cut)
         return rendered

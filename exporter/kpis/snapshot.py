@@ -23,10 +23,14 @@ class DuplicateLabels(ValueError):
 
 @dataclass(frozen=True)
 class Rendered:
-    """One KPI's samples as text: lines by metric, and how many values could not become one."""
+    """One KPI's samples as text: lines by metric.
+
+    `dropped`: values that could not become one. `cut`: rows beyond the limit of a ranked KPI.
+    """
 
     families: tuple[tuple[Metric, str], ...]
     dropped: int
+    cut: int = 0
 
 
 @lru_cache(maxsize=65536)
@@ -41,7 +45,7 @@ def _label_text(names: Sequence[str], row: Row) -> str | None:
         if not isinstance(value, str):
             return None
         parts.append(f'{name}="{_escape(value)}"')
-    return "{" + ",".join(parts) + "}"
+    return ",".join(parts)
 
 
 def _value_text(value: object) -> str | None:
@@ -51,33 +55,38 @@ def _value_text(value: object) -> str | None:
     return repr(number) if math.isfinite(number) else None
 
 
-def render(kpi: KpiFile, rows: Iterable[Row]) -> Rendered:
+def render(kpi: KpiFile, rows: Iterable[Row], limit: int | None = None) -> Rendered:
     """Render a KPI's rows. NULL is no sample; what is no number or no text is dropped and counted.
 
+    `limit`: the highest rank that is kept of a ranked KPI.
     Raises DuplicateLabels, and KeyError where the query lacks a column.
     """
     lines: dict[str, list[str]] = {metric.name: [] for metric in kpi.metric}
     seen: set[str] = set()
-    dropped = 0
+    dropped = cut = 0
     for row in rows:
+        if kpi.ranked and limit is not None and row["rank"] > limit:
+            cut += 1
+            continue
         labels = _label_text(kpi.labels, row)
         if labels is None:
             dropped += 1
             continue
         if labels in seen:
-            raise DuplicateLabels(f"{kpi.name}: two rows with {labels}")
+            raise DuplicateLabels(f"{kpi.name}: two rows with {{{labels}}}")
         seen.add(labels)
         for metric in kpi.metric:
-            value = row[metric.name]
-            if value is None:
-                continue
-            text = _value_text(value)
-            if text is None:
-                dropped += 1
-            else:
-                lines[metric.name].append(f"{metric.name}{labels} {text}\n")
+            for more, column in metric.sources:
+                value = row[column]
+                if value is None:
+                    continue
+                text = _value_text(value)
+                if text is None:
+                    dropped += 1
+                else:
+                    lines[metric.name].append(f"{metric.name}{{{labels}{more}}} {text}\n")
     families = tuple((metric, "".join(lines[metric.name])) for metric in kpi.metric)
-    return Rendered(families, dropped)
+    return Rendered(families, dropped, cut)
 
 
 @dataclass(frozen=True)

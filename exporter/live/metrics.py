@@ -15,6 +15,7 @@ from prometheus_client.process_collector import ProcessCollector
 
 from exporter import __version__
 from exporter.ghl import KNOWN_EVENTS
+from exporter.inbox.event import SOURCES
 from exporter.live.labels import OTHER, CappedLabel
 
 # A second series for each counter that nothing here reads.
@@ -36,7 +37,6 @@ REJECTIONS = (
     "aborted",
 )
 PROJECTIONS = ("projected", "ignored", "quarantined")
-SOURCES = ("ghl", "workflow")
 
 
 class LiveMetrics:
@@ -179,6 +179,7 @@ class LiveMetrics:
             self.webhooks_by_event.labels(event)
         for location in (*sorted(locations), OTHER, "none"):
             self.webhooks_by_location.labels(location)
+        self.label_values_cut.labels("agent")
         for reason in REJECTIONS:
             self.rejected.labels(reason)
         for outcome in PROJECTIONS:

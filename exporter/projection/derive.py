@@ -13,12 +13,15 @@ from exporter.projection.rows import (
     Contact,
     Deal,
     Opportunity,
-    OpportunityStage,
     PipelineStage,
 )
 from exporter.projection.rules import Rules
 
+# A stage, and when it was told.
+ToldStage = tuple[str, datetime]
+
 _POSITION = {stage: position for position, stage in enumerate(stages.STAGES)}
+_OFFERED = _POSITION[stages.OFFER_SUBMITTED]
 
 
 class Answers(NamedTuple):
@@ -29,37 +32,91 @@ class Answers(NamedTuple):
     first_user: str | None = None
 
 
-def derive_deal(opportunity: Opportunity, contact: Contact | None) -> Deal | None:
+def derive_deal(
+    opportunity: Opportunity, contact: Contact | None, touches: Iterable[datetime], rules: Rules
+) -> Deal | None:
     """Return the deal that an opportunity is, or None.
 
-    Its time to conversion is known where its contact is a lead that was created before it closed.
+    `touches`: when the AI had a part in what its contact did.
     """
     if opportunity.status != "won" or opportunity.deleted:
         return None
-    seconds = None
     closed_at = opportunity.run_began_at
-    if closed_at is not None and contact and not contact.deleted and contact.created_at:
-        elapsed = (closed_at - contact.created_at).total_seconds()
-        seconds = elapsed if elapsed >= 0 else None
     return Deal(
         opportunity.location_id,
+        "opportunity",
         opportunity.opportunity_id,
         opportunity.contact_id,
         opportunity.run_owner_id,
         opportunity.monetary_value,
         closed_at,
         opportunity.run_began_day,
-        seconds,
+        _seconds_from_lead(contact, closed_at),
+        _is_assisted(closed_at, touches, rules),
     )
 
 
-def derive_contact(contact: Contact, answers: Answers, *, has_deal: bool) -> Contact:
-    """Complete a contact's row with its first answer as a lead, and whether it has a deal."""
+def derive_contact_deal(contact: Contact, touches: Iterable[datetime], rules: Rules) -> Deal | None:
+    """Return the deal that was tracked for a contact without an opportunity, or None."""
+    closed_at = contact.told_deal_at
+    if closed_at is None or contact.deleted:
+        return None
+    return Deal(
+        contact.location_id,
+        "contact",
+        contact.contact_id,
+        contact.contact_id,
+        contact.told_deal_agent,
+        contact.told_deal_value,
+        closed_at,
+        rules.day(contact.location_id, closed_at),
+        _seconds_from_lead(contact, closed_at),
+        _is_assisted(closed_at, touches, rules),
+    )
+
+
+def _seconds_from_lead(contact: Contact | None, closed_at: datetime | None) -> float | None:
+    """Return the time to conversion, where the contact is a lead that was created before."""
+    if closed_at is None or contact is None or contact.deleted or contact.created_at is None:
+        return None
+    elapsed = (closed_at - contact.created_at).total_seconds()
+    return elapsed if elapsed >= 0 else None
+
+
+def _is_assisted(closed_at: datetime | None, touches: Iterable[datetime], rules: Rules) -> bool:
+    if closed_at is None:
+        return False
+    return any(closed_at - rules.attribution <= at <= closed_at for at in touches)
+
+
+def qualified_at(contact: Contact | None, told: Iterable[ToldStage]) -> datetime | None:
+    """Return when a contact reached ai_qualified; one that is deleted reached nothing."""
+    if contact is not None and contact.deleted:
+        return None
+    return min((at for stage, at in told if stage == stages.AI_QUALIFIED), default=None)
+
+
+def derive_contact(
+    contact: Contact, answers: Answers, deals: Sequence[Deal], rules: Rules
+) -> Contact:
+    """Complete a contact's row with its first answer as a lead, and what its deals say."""
     is_lead = contact.created_at is not None and not contact.deleted
+    first_answer_at = answers.first_at if is_lead else None
+    closes = [deal.closed_at for deal in deals]
+    known = [at for at in closes if at is not None]
+    scored_in_time = (
+        is_lead
+        and contact.first_score is not None
+        and contact.first_score_at is not None
+        and len(known) == len(closes)
+        and all(contact.first_score_at < at for at in known)
+    )
     return contact._replace(
-        first_answer_at=answers.first_at if is_lead else None,
+        first_answer_at=first_answer_at,
+        first_answer_day=rules.day(contact.location_id, first_answer_at),
         first_answer_user=answers.first_user if is_lead else None,
-        has_deal=has_deal,
+        has_deal=bool(deals),
+        scored_in_time=scored_in_time,
     )
 
 
@@ -69,7 +126,7 @@ def derive_stages(
     answers: Answers,
     deals: Sequence[Deal],
     appointments: Iterable[Appointment],
-    told: Iterable[OpportunityStage],
+    told: Iterable[ToldStage],
     rules: Rules,
 ) -> list[PipelineStage]:
     """Return the stages that a contact has reached, each at the earliest moment told.
@@ -94,8 +151,8 @@ def derive_stages(
             reach(stages.APPOINTMENT_SCHEDULED, appointment.scheduled_at)
             if appointment.showed_at is not None:
                 reach(stages.PROPERTY_SHOWING, appointment.showed_at)
-    for row in told:
-        reach(row.stage, row.told_at)
+    for stage, told_at in told:
+        reach(stage, told_at)
     for deal in deals:
         reach(stages.DEAL_CLOSED, deal.closed_at)
     furthest = max((_POSITION[stage] for stage in reached), default=-1)
@@ -108,6 +165,7 @@ def derive_stages(
             at,
             rules.day(location_id, at),
             _POSITION[stage] < furthest,
+            furthest >= _OFFERED,
         )
         for stage, at in reached.items()
     ]

@@ -11,7 +11,14 @@ from exporter.bundle import bundled
 
 Cells = set[tuple[str, date]]
 
-ROLLUPS = ("daily_business", "daily_stages", "open_pipeline", "webhook_performance")
+ROLLUPS = (
+    "agent_performance",
+    "daily_business",
+    "daily_interactions",
+    "daily_stages",
+    "open_pipeline",
+    "webhook_performance",
+)
 
 
 @cache
@@ -28,7 +35,9 @@ def _statements(name: str) -> tuple[str, str]:
 class TouchedCells:
     """The cells of each roll-up that changed facts belong, or belonged, to."""
 
+    agent_performance: Cells = field(default_factory=set)
     daily_business: Cells = field(default_factory=set)
+    daily_interactions: Cells = field(default_factory=set)
     daily_stages: Cells = field(default_factory=set)
     open_pipeline: Cells = field(default_factory=set)
     webhook_performance: Cells = field(default_factory=set)

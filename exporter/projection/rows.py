@@ -5,6 +5,14 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, NamedTuple
 
+# Families of entities besides GHL's own.
+RECOMMENDATION = "recommendation"
+PLATFORM_WEBHOOK = "platform_webhook"
+
+# Types of events that are not GHL's: an opportunity found by back-filling, a deal that was tracked.
+FOUND = "found"
+DEAL_TOLD = "deal_closed"
+
 
 class EntityEvent(NamedTuple):
     """What one event tells of an entity; `fields` lacks what the event does not say."""
@@ -28,9 +36,25 @@ class Contact(NamedTuple):
     created_day: date | None
     owner_id: str | None
     deleted: bool
+    first_score: Decimal | None
+    first_score_at: datetime | None
+    told_deal_at: datetime | None  # the deal that was tracked without an opportunity
+    told_deal_value: Decimal | None
+    told_deal_agent: str | None
     first_answer_at: datetime | None = None
+    first_answer_day: date | None = None
     first_answer_user: str | None = None
     has_deal: bool = False
+    scored_in_time: bool = False
+
+
+class ContactStage(NamedTuple):
+    """A stage of a contact that was tracked, and when first."""
+
+    location_id: str
+    contact_id: str
+    stage: str
+    told_at: datetime
 
 
 class Opportunity(NamedTuple):
@@ -46,6 +70,7 @@ class Opportunity(NamedTuple):
     run_began_at: datetime | None
     run_began_day: date | None
     run_owner_id: str | None
+    ever_won: bool
     deleted: bool
 
 
@@ -85,6 +110,61 @@ class Message(NamedTuple):
     user_id: str | None
 
 
+class Activity(NamedTuple):
+    """One tracked activity of an agent."""
+
+    location_id: str
+    idempotency_key: str
+    agent_id: str
+    contact_id: str | None
+    happened_at: datetime
+    happened_day: date | None
+    response_seconds: float | None
+    ai_used: bool
+
+
+class Recommendation(NamedTuple):
+    """A property that was recommended to a contact, and what became of it."""
+
+    location_id: str
+    recommendation_id: str
+    contact_id: str | None
+    agent_id: str | None
+    property_id: str | None
+    score: Decimal | None
+    made_at: datetime | None
+    made_day: date | None
+    accepted: bool
+    scheduled: bool
+
+
+class Interaction(NamedTuple):
+    """One interaction with a recommendation; its contact's, else the recommendation's."""
+
+    location_id: str
+    recommendation_id: str
+    idempotency_key: str
+    interaction: str
+    contact_id: str | None
+    happened_at: datetime
+    happened_day: date
+
+
+class PlatformWebhook(NamedTuple):
+    """A webhook's processing by the platform; `finished_day` is the one it counts on."""
+
+    location_id: str
+    tracking_id: str
+    webhook_type: str | None
+    started_at: datetime | None
+    completed_at: datetime | None
+    runs_out_at: datetime | None
+    finished_day: date | None
+    succeeded: bool
+    enriched: bool
+    ai_activated: bool
+
+
 class User(NamedTuple):
     """A GHL user: an agent."""
 
@@ -96,16 +176,21 @@ class User(NamedTuple):
 
 
 class Deal(NamedTuple):
-    """A deal and how long it took from the lead's creation, in seconds."""
+    """A deal and how long it took from the lead's creation, in seconds.
+
+    `kind`: of an `opportunity`, or of a `contact` (tracked without one); `deal_id` is its id.
+    """
 
     location_id: str
-    opportunity_id: str
+    kind: str
+    deal_id: str
     contact_id: str | None
     agent_id: str | None
     deal_value: Decimal | None
     closed_at: datetime | None
     closed_day: date | None
     seconds_from_lead: float | None
+    ai_assisted: bool
 
 
 class PipelineStage(NamedTuple):
@@ -117,6 +202,7 @@ class PipelineStage(NamedTuple):
     reached_at: datetime | None
     reached_day: date | None
     advanced: bool
+    offered: bool
 
 
 class WebhookOutcome(NamedTuple):
@@ -173,13 +259,17 @@ CONTACTS = _table(
     "contacts",
     2,
     "location_id contact_id created_at:timestamptz created_day:date owner_id deleted:boolean"
-    " first_answer_at:timestamptz first_answer_user has_deal:boolean",
+    " first_score:numeric first_score_at:timestamptz told_deal_at:timestamptz"
+    " told_deal_value:numeric told_deal_agent first_answer_at:timestamptz first_answer_day:date"
+    " first_answer_user has_deal:boolean scored_in_time:boolean",
 )
+CONTACT_STAGES = _table("contact_stages", 3, "location_id contact_id stage told_at:timestamptz")
 OPPORTUNITIES = _table(
     "opportunities",
     2,
     "location_id opportunity_id contact_id status monetary_value:numeric owner_id opened_day:date"
-    " run_began_at:timestamptz run_began_day:date run_owner_id deleted:boolean",
+    " run_began_at:timestamptz run_began_day:date run_owner_id ever_won:boolean"
+    " deleted:boolean",
 )
 OPPORTUNITY_STAGES = _table(
     "opportunity_stages", 3, "location_id opportunity_id stage told_at:timestamptz"
@@ -196,17 +286,43 @@ MESSAGES = _table(
     "location_id contact_id human_answer:boolean sent_at:timestamptz idempotency_key direction"
     " user_id",
 )
+ACTIVITIES = _table(
+    "activities",
+    2,
+    "location_id idempotency_key agent_id contact_id happened_at:timestamptz happened_day:date"
+    " response_seconds:float8 ai_used:boolean",
+)
+RECOMMENDATIONS = _table(
+    "recommendations",
+    2,
+    "location_id recommendation_id contact_id agent_id property_id score:numeric"
+    " made_at:timestamptz made_day:date accepted:boolean scheduled:boolean",
+)
+INTERACTIONS = _table(
+    "interactions",
+    3,
+    "location_id recommendation_id idempotency_key interaction contact_id happened_at:timestamptz"
+    " happened_day:date",
+)
+PLATFORM_WEBHOOKS = _table(
+    "platform_webhooks",
+    2,
+    "location_id tracking_id webhook_type started_at:timestamptz completed_at:timestamptz"
+    " runs_out_at:timestamptz finished_day:date succeeded:boolean enriched:boolean"
+    " ai_activated:boolean",
+)
 USERS = _table("users", 2, "location_id user_id name role deleted:boolean")
 DEALS = _table(
     "deals",
-    2,
-    "location_id opportunity_id contact_id agent_id deal_value:numeric closed_at:timestamptz"
-    " closed_day:date seconds_from_lead:float8",
+    3,
+    "location_id kind deal_id contact_id agent_id deal_value:numeric closed_at:timestamptz"
+    " closed_day:date seconds_from_lead:float8 ai_assisted:boolean",
 )
 CONVERSION_PIPELINE = _table(
     "conversion_pipeline",
     3,
-    "location_id contact_id stage reached_at:timestamptz reached_day:date advanced:boolean",
+    "location_id contact_id stage reached_at:timestamptz reached_day:date advanced:boolean"
+    " offered:boolean",
 )
 WEBHOOK_OUTCOMES = _table(
     "webhook_outcomes",
@@ -217,15 +333,20 @@ QUARANTINE = _table(
     "quarantine", 2, "location_id id:bigint received_at:timestamptz source event_type error"
 )
 
-# What `rebuild` makes anew: every table of migration 0002 but the projection's own state.
+# What `rebuild` makes anew: every table of the facts' migrations but the projection's own state.
 DERIVED_TABLES = (
     "locations",
     "entity_events",
     "contacts",
+    "contact_stages",
     "opportunities",
     "opportunity_stages",
     "appointments",
     "messages",
+    "activities",
+    "recommendations",
+    "interactions",
+    "platform_webhooks",
     "users",
     "deals",
     "conversion_pipeline",
@@ -233,6 +354,8 @@ DERIVED_TABLES = (
     "quarantine",
     "daily_business",
     "daily_stages",
+    "daily_interactions",
+    "agent_performance",
     "open_pipeline",
     "webhook_performance",
 )

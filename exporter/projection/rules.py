@@ -4,14 +4,14 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import lru_cache
 from zoneinfo import ZoneInfo
 
 from exporter.settings import Settings
 
 # Counted up whenever the same events would give other facts than before.
-PROJECTION_VERSION = 1
+PROJECTION_VERSION = 2
 
 
 @lru_cache(maxsize=1024)
@@ -29,6 +29,8 @@ class Rules:
     automated_users: frozenset[str]
     automated_sources: frozenset[str]
     showing_calendars: frozenset[str]
+    attribution: timedelta
+    webhook_timeout: timedelta
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "Rules":
@@ -40,12 +42,16 @@ class Rules:
             automated_users=settings.automated_users,
             automated_sources=settings.automated_sources,
             showing_calendars=settings.showing_calendars,
+            attribution=timedelta(days=settings.attribution_days),
+            webhook_timeout=timedelta(milliseconds=settings.webhook_processing_timeout),
         )
 
     def fingerprint(self) -> str:
         """Return a digest that differs where facts could."""
         parts = {
-            name: sorted(value.items() if isinstance(value, Mapping) else value)
+            name: value.total_seconds()
+            if isinstance(value, timedelta)
+            else sorted(value.items() if isinstance(value, Mapping) else value)
             for name, value in vars(self).items()
         }
         text = json.dumps([PROJECTION_VERSION, parts], sort_keys=True)
@@ -58,7 +64,11 @@ class Rules:
 
     def day(self, location_id: str, time: datetime | None) -> date | None:
         """Return the reporting day of a moment."""
-        return None if time is None else time.astimezone(self.zone(location_id)).date()
+        return None if time is None else self.known_day(location_id, time)
+
+    def known_day(self, location_id: str, time: datetime) -> date:
+        """Return the reporting day of a moment that is known."""
+        return time.astimezone(self.zone(location_id)).date()
 
     def reports_on(self, location_id: str) -> bool:
         """Tell whether events of this location become facts."""

@@ -4,8 +4,9 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from uuid import uuid4
 
-from exporter.fields import Unreadable, clean_text, parse_json
+from exporter.fields import Unreadable, clean_text, clean_time, parse_json
 from exporter.ghl import WORKFLOW_EVENT, event_name
 
 UNREADABLE_EVENT = "unreadable"
@@ -70,3 +71,30 @@ def read_workflow(body: bytes) -> Envelope:
 
 def _hash(event: str, body: bytes) -> str:
     return hashlib.sha256(event.encode() + b"\0" + body).hexdigest()
+
+
+def read_call(call: str, body: bytes, fields: Mapping[str, Any]) -> Envelope:
+    """Read a tracking call: one that names no key is its own, however often it is sent.
+
+    The start and the completion of a webhook have their `tracking_id`; told differently they are
+    several events of one webhook.
+    """
+    key = clean_text(fields.get("idempotency_key"))
+    tracking_id = clean_text(fields.get("tracking_id"))
+    if key is None and tracking_id is not None:
+        key = f"{tracking_id}/{hashlib.sha256(body).hexdigest()}"
+    return Envelope(
+        location_id=clean_text(fields.get("location_id")) or "",
+        event_type=call,
+        idempotency_key=f"{call}/{key or uuid4().hex}",
+    )
+
+
+def read_opportunity(fields: Mapping[str, Any]) -> Envelope:
+    """Read an opportunity as GHL's search answers it: one for each of its `updatedAt`."""
+    updated_at = clean_time(fields.get("updatedAt"))
+    return Envelope(
+        location_id=clean_text(fields.get("locationId")) or "",
+        event_type="opportunity",
+        idempotency_key=f"{clean_text(fields.get('id'))}@{updated_at and updated_at.isoformat()}",
+    )

@@ -2,7 +2,7 @@
 WITH cells AS (
     SELECT * FROM unnest($1::text[], $2::date[]) AS c (location_id, day)
 ), computed AS (
-    SELECT c.location_id, c.day, leads.*, closed.*, runs.*, visits.*
+    SELECT c.location_id, c.day, leads.*, closed.*, runs.*, visits.*, made.*
     FROM cells c
     CROSS JOIN LATERAL (
         SELECT count(*) AS leads_created,
@@ -20,7 +20,8 @@ WITH cells AS (
     CROSS JOIN LATERAL (
         SELECT count(*) AS deals_closed,
                count(deal_value) AS deals_with_value,
-               coalesce(sum(deal_value), 0) AS revenue
+               coalesce(sum(deal_value), 0) AS revenue,
+               coalesce(sum(deal_value) FILTER (WHERE ai_assisted), 0) AS revenue_ai_assisted
         FROM deals t
         WHERE t.location_id = c.location_id AND t.closed_day = c.day
     ) closed
@@ -37,14 +38,23 @@ WITH cells AS (
         FROM appointments t
         WHERE t.location_id = c.location_id AND t.start_day = c.day AND NOT t.deleted
     ) visits
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS recommendations_made,
+               count(*) FILTER (WHERE accepted) AS recommendations_accepted,
+               count(*) FILTER (WHERE scheduled) AS recommendations_scheduled
+        FROM recommendations t
+        WHERE t.location_id = c.location_id AND t.made_day = c.day
+    ) made
 )
 INSERT INTO daily_business (
     location_id, day, leads_created, leads_with_deal, leads_answered, answered_in_300_s,
     answered_in_900_s, answered_in_3600_s, deals_closed, deals_with_value, revenue, runs_won,
-    runs_lost, appointments_showed, appointments_noshow)
+    runs_lost, appointments_showed, appointments_noshow, revenue_ai_assisted,
+    recommendations_made, recommendations_accepted, recommendations_scheduled)
 SELECT location_id, day, leads_created, leads_with_deal, leads_answered, answered_in_300_s,
        answered_in_900_s, answered_in_3600_s, deals_closed, deals_with_value, revenue, runs_won,
-       runs_lost, appointments_showed, appointments_noshow
+       runs_lost, appointments_showed, appointments_noshow, revenue_ai_assisted,
+       recommendations_made, recommendations_accepted, recommendations_scheduled
 FROM computed
 WHERE leads_created + deals_closed + runs_won + runs_lost + appointments_showed
-      + appointments_noshow > 0
+      + appointments_noshow + recommendations_made > 0

@@ -1,18 +1,10 @@
-"""From one stored event to what it tells: of an entity, of a message, or nothing."""
+"""What GHL's webhooks tell: of an entity, of a message, or nothing."""
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from exporter.fields import (
-    ABSENT,
-    Unreadable,
-    clean_number,
-    clean_text,
-    clean_time,
-    parse_json,
-)
+from exporter.fields import clean_text, clean_time
 from exporter.ghl import (
     APPOINTMENT,
     CONTACT,
@@ -22,43 +14,25 @@ from exporter.ghl import (
     USER,
     event_name,
 )
-from exporter.inbox.event import WORKFLOW, StoredEvent
+from exporter.inbox.event import StoredEvent
+from exporter.projection.interpret.told import (
+    GHL_PRECEDENCE,
+    OPPORTUNITY_FIELDS,
+    Fields,
+    Interpretation,
+    Poison,
+    iso_time,
+    lower,
+    tell,
+)
 from exporter.projection.rows import EntityEvent, Message
 from exporter.projection.rules import Rules
-from exporter.receiver.envelope import flatten
 
-# The order of events of one instant: what back-filling found (0), GHL, the platform's calls (2).
-GHL_PRECEDENCE = 1
 _MAX_NAME_BYTES = 400
 
-Fields = Mapping[str, Any]
 
-
-class Poison(Exception):
-    """The event can't become facts; the text says why, without personal data."""
-
-
-@dataclass(slots=True)
-class Interpretation:
-    """What one event tells. Empty where it is of no event that facts are made of."""
-
-    entities: list[EntityEvent] = field(default_factory=list)
-    messages: list[Message] = field(default_factory=list)
-
-    def __bool__(self) -> bool:
-        return bool(self.entities or self.messages)
-
-
-def interpret(event: StoredEvent, rules: Rules) -> Interpretation:
-    """Read an event from the inbox. Raises Poison."""
-    try:
-        fields = flatten(parse_json(event.body))
-    except Unreadable as error:
-        raise Poison(f"the body is {error}") from None
-    if fields is None:
-        raise Poison("the body is no JSON object")
-    if event.source == WORKFLOW:
-        return _workflow(event, fields)
+def interpret_ghl(event: StoredEvent, fields: Fields, rules: Rules) -> Interpretation:
+    """Read a webhook of GHL. Raises Poison."""
     name = event_name(event.endpoint, clean_text(fields.get("type")))
     family = FAMILY_OF_EVENT.get(name)
     if family is None:
@@ -97,53 +71,19 @@ def _entity(
     )
 
 
-def _tell(
-    fields: Fields, names: Mapping[str, tuple[str, Callable[[object], Any]]]
-) -> dict[str, Any]:
-    """Pick fields: an absent one stays absent, one of the wrong type is null."""
-    told: dict[str, Any] = {}
-    for name, (source, read) in names.items():
-        value = fields.get(source, ABSENT)
-        if value is not ABSENT:
-            told[name] = read(value)
-    return told
-
-
-def _iso_time(value: object) -> str | None:
-    time = clean_time(value)
-    return time.isoformat() if time else None
-
-
-def _lower(value: object) -> str | None:
-    text = clean_text(value)
-    return text.lower() if text else None
-
-
-def _decimal_text(value: object) -> str | None:
-    number = clean_number(value)
-    return None if number is None else str(number)
-
-
-_CONTACT_FIELDS = {"created_at": ("dateAdded", _iso_time), "owner": ("assignedTo", clean_text)}
-_OPPORTUNITY_FIELDS = {
-    "contact": ("contactId", clean_text),
-    "status": ("status", _lower),
-    "value": ("monetaryValue", _decimal_text),
-    "owner": ("assignedTo", clean_text),
-    "pipeline_stage": ("pipelineStageId", clean_text),
-}
+_CONTACT_FIELDS = {"created_at": ("dateAdded", iso_time), "owner": ("assignedTo", clean_text)}
 
 
 def _contact(fields: Fields, location_id: str, rules: Rules) -> tuple[str | None, dict[str, Any]]:
     del location_id, rules
-    return clean_text(fields.get("id")), _tell(fields, _CONTACT_FIELDS)
+    return clean_text(fields.get("id")), tell(fields, _CONTACT_FIELDS)
 
 
 def _opportunity(
     fields: Fields, location_id: str, rules: Rules
 ) -> tuple[str | None, dict[str, Any]]:
     del location_id, rules
-    return clean_text(fields.get("id")), _tell(fields, _OPPORTUNITY_FIELDS)
+    return clean_text(fields.get("id")), tell(fields, OPPORTUNITY_FIELDS)
 
 
 def _appointment(
@@ -156,12 +96,12 @@ def _appointment(
         time = clean_time(value, rules.zone(location_id))
         return time.isoformat() if time else None
 
-    told = _tell(
+    told = tell(
         nested,
         {
             "contact": ("contactId", clean_text),
             "calendar": ("calendarId", clean_text),
-            "status": ("appointmentStatus", _lower),
+            "status": ("appointmentStatus", lower),
             "starts_at": ("startTime", local_time),
         },
     )
@@ -183,9 +123,9 @@ def _message(
         name == "OutboundMessage"
         and user_id is not None
         and user_id not in rules.automated_users
-        and _lower(fields.get("source")) not in rules.automated_sources
-        and _lower(fields.get("messageType")) != "internalcomment"
-        and _lower(fields.get("status")) not in ("failed", "undelivered")
+        and lower(fields.get("source")) not in rules.automated_sources
+        and lower(fields.get("messageType")) != "internalcomment"
+        and lower(fields.get("status")) not in ("failed", "undelivered")
     )
     return Message(
         event.location_id,
@@ -219,7 +159,7 @@ def _user(event: StoredEvent, name: str, time: datetime, fields: Fields) -> Iter
         )
 
 
-def _workflow(event: StoredEvent, fields: Fields) -> Interpretation:
+def interpret_workflow(event: StoredEvent, fields: Fields) -> Interpretation:
     """A workflow's webhook only tells that a contact exists."""
     contact_id = clean_text(fields.get("contact_id"))
     if contact_id is None:

@@ -1,0 +1,36 @@
+"""What an opportunity, as GHL's search answers it, tells: its state at its `updatedAt`."""
+
+from exporter.fields import clean_text, clean_time
+from exporter.ghl import OPPORTUNITY
+from exporter.inbox.event import StoredEvent
+from exporter.projection.interpret.told import (
+    BACKFILL_PRECEDENCE,
+    OPPORTUNITY_FIELDS,
+    Fields,
+    Interpretation,
+    Poison,
+    iso_time,
+    tell,
+)
+from exporter.projection.rows import FOUND, EntityEvent
+
+_FIELDS = {**OPPORTUNITY_FIELDS, "status_since": ("lastStatusChangeAt", iso_time)}
+
+
+def interpret_backfill(event: StoredEvent, fields: Fields) -> Interpretation:
+    """Read an opportunity's state. Raises Poison."""
+    opportunity_id = clean_text(fields.get("id"))
+    updated_at = clean_time(fields.get("updatedAt"))
+    if opportunity_id is None or updated_at is None or not event.location_id:
+        raise Poison("the opportunity lacks its id, its locationId or its updatedAt")
+    state = EntityEvent(
+        event.location_id,
+        OPPORTUNITY,
+        opportunity_id,
+        updated_at,
+        BACKFILL_PRECEDENCE,
+        event.idempotency_key,
+        FOUND,
+        tell(fields, _FIELDS),
+    )
+    return Interpretation(entities=[state])
