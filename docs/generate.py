@@ -32,7 +32,10 @@ from exporter.settings import SECRETS, Settings, load_settings
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"
 _NOTE = "<!-- Written by `make docs` from the code; changes here are lost. -->\n"
-_COMMANDS = ("serve", "migrate", "check", "demo", "rebuild", "replay")
+_COMMANDS = (
+    *("serve", "migrate", "check", "demo", "rebuild", "replay"),
+    *("keys", "keys create", "keys list", "keys revoke"),
+)
 # Labels whose values come from data; of the others the values are listed.
 _OPEN_LABELS = {"event", "location", "kpi", "version", "python"}
 
@@ -189,7 +192,7 @@ def commands_page() -> str:
     for command in ("", *_COMMANDS):
         said = io.StringIO()
         with redirect_stdout(said), suppress(SystemExit):
-            run([command, "--help"] if command else ["--help"])
+            run([*command.split(), "--help"])
         page += f"\n## ghl-exporter {command}".rstrip() + f"\n\n```text\n{said.getvalue()}```\n"
     return page
 

@@ -9,6 +9,9 @@ import structlog
 from aiohttp import web
 from redis.asyncio import Redis
 
+from exporter.api.guard import Guard
+from exporter.api.keys import KeyRing
+from exporter.api.track import Tracking
 from exporter.database.connect import create_pool
 from exporter.inbox.inbox import Inbox
 from exporter.kpis.refresh import KpiRefresher
@@ -17,7 +20,7 @@ from exporter.live.metrics import LiveMetrics
 from exporter.live.watch import Watch
 from exporter.publish.exposition import Exposition
 from exporter.publish.landing import Landing
-from exporter.publish.problem import problem
+from exporter.publish.problem import Problem, problem
 from exporter.receiver.handlers import Receiver
 from exporter.settings import Settings
 
@@ -28,10 +31,10 @@ _RESTART_PAUSE = 2.0
 
 def create_app(settings: Settings) -> web.Application:
     """Make the service. It starts, takes webhooks and shows metrics without any database."""
-    app = web.Application(middlewares=[_errors])
     metrics = LiveMetrics(
         locations=settings.ghl_location_id, location_limit=settings.location_series_limit
     )
+    app = web.Application(middlewares=[_errors(metrics)])
     pool = create_pool(settings, "kpis")
     redis = _redis(settings)
     inbox = Inbox(settings, metrics)
@@ -40,6 +43,8 @@ def create_app(settings: Settings) -> web.Application:
     watch = Watch(pool, redis, inbox, metrics)
 
     app.router.add_routes(Receiver(settings, inbox, metrics).routes())
+    guard = Guard(KeyRing(pool))
+    app.router.add_routes(Tracking(settings, inbox, metrics, guard).routes())
     app.router.add_get("/metrics", Exposition(metrics, kpis).metrics)
     app.router.add_routes(Landing(settings, inbox, kpis, metrics).routes())
 
@@ -81,21 +86,28 @@ async def _keep_running(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await asyncio.sleep(_RESTART_PAUSE)
 
 
-@web.middleware
-async def _errors(request: web.Request, handler: Any) -> web.StreamResponse:
-    """Answer every error as problem+json, and never with a traceback."""
-    try:
-        response: web.StreamResponse = await handler(request)
-    except web.HTTPException as error:
-        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
-        return problem(error.status, error.reason, headers=headers)
-    except asyncio.CancelledError:
-        raise
-    except Exception as error:  # a fault of ours: the sender shall come again
-        log.exception("request_failed", path=request.path, error=repr(error))
-        if request.path.startswith("/webhooks/"):
-            return problem(
-                429, "it failed: send it again later", headers={"Retry-After": "10"}, close=True
-            )
-        return problem(500, "it failed; the log says why")
-    return response
+def _errors(metrics: LiveMetrics) -> Any:
+    """Make the middleware that answers every error as problem+json, and never with a traceback."""
+
+    @web.middleware
+    async def middleware(request: web.Request, handler: Any) -> web.StreamResponse:
+        try:
+            response: web.StreamResponse = await handler(request)
+        except Problem as error:
+            metrics.api_rejected.labels(str(error.status)).inc()
+            return problem(error.status, error.detail, headers=error.headers, errors=error.errors)
+        except web.HTTPException as error:
+            headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
+            return problem(error.status, error.reason, headers=headers)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # a fault of ours: the sender shall come again
+            log.exception("request_failed", path=request.path, error=repr(error))
+            if request.path.startswith("/webhooks/"):
+                return problem(
+                    429, "it failed: send it again later", headers={"Retry-After": "10"}, close=True
+                )
+            return problem(500, "it failed; the log says why")
+        return response
+
+    return middleware

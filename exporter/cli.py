@@ -1,4 +1,4 @@
-"""The commands: serve, migrate, check, demo, rebuild, replay."""
+"""The commands: serve, migrate, check, demo, rebuild, replay, keys."""
 
 import argparse
 import asyncio
@@ -84,6 +84,21 @@ def _parser() -> argparse.ArgumentParser:
         "The running service projects them; what still fails comes back to the quarantine.",
     )
     replay.add_argument("--location", help="only the events of this location")
+    keys = add(
+        "keys",
+        "create, list and revoke API keys",
+        "A new key is printed once, alone on standard output; only its digest is kept.",
+    )
+    actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
+    create = actions.add_parser("create", help="make a key and print it")
+    create.add_argument("--name", required=True, help="whose it is, for people")
+    create.add_argument("--scopes", required=True, help="of read, track, admin: read,track")
+    create.add_argument(
+        "--locations", required=True, help="location ids that it may see, or '*' for all: a,b"
+    )
+    actions.add_parser("list", help="list the keys, without their secrets")
+    revoke = actions.add_parser("revoke", help="revoke a key, within seconds")
+    revoke.add_argument("key_id", help="its id, as `list` shows it")
     return parser
 
 
@@ -113,6 +128,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         "check": _check,
         "rebuild": _rebuild,
         "replay": _replay,
+        "keys": _keys,
     }
     command = commands[options.command]
     return command(settings, options, console)
@@ -161,3 +177,9 @@ def _replay(settings: Settings, options: argparse.Namespace, console: Console) -
     from exporter import commands  # noqa: PLC0415
 
     return asyncio.run(commands.replay_quarantined(settings, console, options.location))
+
+
+def _keys(settings: Settings, options: argparse.Namespace, console: Console) -> int:
+    from exporter import commands  # noqa: PLC0415
+
+    return asyncio.run(commands.manage_keys(settings, console, options))

@@ -1,5 +1,6 @@
-"""What the commands about the database do: migrate, check, rebuild, replay."""
+"""What the commands about the database do: migrate, check, rebuild, replay, keys."""
 
+import argparse
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,6 +18,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from exporter.api.keys import KeyProblem, create_key, list_keys, revoke_key
 from exporter.database.connect import UNAVAILABLE, connect
 from exporter.database.migrations import migrate, pending
 from exporter.kpis.definitions import KpiFileError, all_kpis
@@ -203,4 +205,34 @@ async def replay_quarantined(settings: Settings, console: Console, location: str
         console.print(f"[red]wrong[/]  {error}")
         return 1
     console.print(f"{count:,} events wait to be projected again")
+    return 0
+
+
+async def manage_keys(settings: Settings, console: Console, options: argparse.Namespace) -> int:
+    """Create, list or revoke API keys. A new key is the only line on standard output."""
+    try:
+        async with _database(settings, "keys") as connection:
+            await _require_migrations(connection)
+            match options.action:
+                case "create":
+                    scopes, locations = options.scopes.split(","), options.locations.split(",")
+                    print(await create_key(connection, options.name, scopes, locations))  # noqa: T201
+                case "list":
+                    for key in await list_keys(connection):
+                        state = "revoked" if key.revoked_at else "good"
+                        console.print(
+                            f"{key.key_id}  {state:<7}  {','.join(sorted(key.scopes)):<16}"
+                            f"  {','.join(sorted(key.locations))}  {key.created_at:%Y-%m-%d}"
+                            f"  {key.name}",
+                            soft_wrap=True,
+                            markup=False,
+                        )
+                case _:
+                    if not await revoke_key(connection, options.key_id):
+                        console.print(f"[red]wrong[/]  there is no good key {options.key_id}")
+                        return 1
+                    console.print(f"revoked {options.key_id}")
+    except (_NoDatabase, KeyProblem) as error:
+        console.print(f"[red]wrong[/]  {error}")
+        return 1
     return 0

@@ -306,6 +306,43 @@ async def test_replay_tries_the_quarantined_events_of_a_location_again(
     assert "0 events wait" in command("replay", database_url=database_url).stderr
 
 
+def test_keys_are_created_listed_and_revoked(database_url: str) -> None:
+    made = command(
+        "keys",
+        "create",
+        *("--name", "the platform", "--scopes", "read,track", "--locations", "a,b"),
+        database_url=database_url,
+    )
+    assert made.returncode == 0, made.stderr
+    token = made.stdout.removesuffix("\n")
+    assert "\n" not in token
+    assert token.startswith("ghlx_")
+    key_id = token.split("_")[1]
+    listed = command("keys", "list", database_url=database_url).stderr
+    assert f"{key_id}  good     read,track        a,b" in listed
+    assert "the platform" in listed
+    assert token.split("_", 2)[2] not in listed
+    assert command("keys", "revoke", key_id, database_url=database_url).returncode == 0
+    assert command("keys", "revoke", key_id, database_url=database_url).returncode == 1
+    assert f"{key_id}  revoked" in command("keys", "list", database_url=database_url).stderr
+
+
+@pytest.mark.parametrize(
+    ("scopes", "locations", "says"),
+    [("write", "a", "no scope: write"), ("", "a", "no scope"), ("read", ",", "--locations")],
+)
+def test_a_key_that_can_not_be_made_is_said(
+    database_url: str, scopes: str, locations: str, says: str
+) -> None:
+    done = command(
+        *("keys", "create", "--name", "n", "--scopes", scopes, "--locations", locations),
+        database_url=database_url,
+    )
+    assert done.returncode == 1
+    assert says in done.stderr
+    assert done.stdout == ""
+
+
 def test_a_secret_can_come_from_a_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (
         ("DATABASE_URL", "postgresql://from-a-file/x"),

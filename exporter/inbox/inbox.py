@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import TypeVar
 
 import asyncpg
 import structlog
@@ -29,6 +30,9 @@ _DRAIN_TIMEOUT = 10.0
 _DRAIN_PAUSE = 0.5
 _DRAIN_BATCH = 500
 _MAX_WAITING = 20_000
+
+
+R = TypeVar("R")
 
 
 class Outcome(StrEnum):
@@ -103,6 +107,27 @@ class Inbox:
         except (SpoolUnavailable, TimeoutError) as error:
             raise Refused(str(error) or "the spool is too slow") from error
         return Outcome.SPOOLED
+
+    async def accept_many(
+        self, events: Sequence[InboxEvent], *, database_until: float, spool_until: float
+    ) -> list[Outcome]:
+        """Return once all events are on disk, as `accept` does for one.
+
+        Raises Refused where that is not so for each of them; some of them may be.
+        """
+        outcomes: dict[int, Outcome] = {}
+        if self.database_up and len(self._commits) < _MAX_WAITING:
+            futures = [self._commits.submit(event) for event in events]
+            outcomes = await _results(futures, database_until)
+        left = [position for position in range(len(events)) if position not in outcomes]
+        if left:
+            spooled = await _results(
+                [self._spooling.submit(events[position]) for position in left], spool_until
+            )
+            if len(spooled) < len(left):
+                raise Refused("neither PostgreSQL nor the spool took all of it in time")
+            outcomes.update(dict.fromkeys(left, Outcome.SPOOLED))
+        return [outcomes[position] for position in range(len(events))]
 
     async def _connect(self) -> asyncpg.Connection:
         """Return an idle connection, or a new one."""
@@ -240,3 +265,15 @@ class Inbox:
             else:
                 done.append(number)
         return done, refused
+
+
+async def _results(futures: Sequence[asyncio.Future[R]], until: float) -> dict[int, R]:
+    """Return, by position, what came of the futures that succeeded in time; give up the others."""
+    await asyncio.wait(futures, timeout=max(until - time.monotonic(), 0))
+    results = {}
+    for position, future in enumerate(futures):
+        if not future.done():
+            future.cancel()
+        elif not future.cancelled() and future.exception() is None:
+            results[position] = future.result()
+    return results

@@ -15,8 +15,9 @@ from prometheus_client.process_collector import ProcessCollector
 
 from exporter import __version__
 from exporter.ghl import KNOWN_EVENTS
-from exporter.inbox.event import SOURCES
+from exporter.inbox.event import GHL, WORKFLOW
 from exporter.live.labels import OTHER, CappedLabel
+from exporter.tracking import CALLS
 
 # A second series for each counter that nothing here reads.
 disable_created_metrics()  # type: ignore[no-untyped-call]
@@ -36,6 +37,7 @@ REJECTIONS = (
     "bad_encoding",
     "aborted",
 )
+API_REJECTIONS = ("400", "401", "403", "404", "413", "422", "429", "503")
 PROJECTIONS = ("projected", "ignored", "quarantined")
 
 
@@ -89,6 +91,22 @@ class LiveMetrics:
         self.request_duration = histogram(
             "webhook_request_duration_seconds",
             "Time from a webhook's headers to its answer. Refused requests are not in it.",
+            DURATION_BUCKETS,
+        )
+        self.calls = counter(
+            "tracking_calls_total",
+            "Tracking calls of the platform that were taken, by what became of them: stored, "
+            "duplicate, spooled, refused (answered 429: not all of a request could be stored).",
+            ("call", "outcome"),
+        )
+        self.api_rejected = counter(
+            "api_requests_rejected_total",
+            "Requests to the API that were refused on purpose, by status.",
+            ("status",),
+        )
+        self.call_duration = histogram(
+            "tracking_request_duration_seconds",
+            "Time from the headers of a request with tracking calls to its answer.",
             DURATION_BUCKETS,
         )
         self.group_commit_events = histogram(
@@ -172,7 +190,7 @@ class LiveMetrics:
 
     def _create_children(self, locations: frozenset[str]) -> None:
         # A counter that first appears with 1 shows no increase: all of them start at 0.
-        for source in SOURCES:
+        for source in (GHL, WORKFLOW):
             for outcome in OUTCOMES:
                 self.webhooks.labels(source, outcome)
         for event in (*sorted(KNOWN_EVENTS), OTHER):
@@ -180,6 +198,11 @@ class LiveMetrics:
         for location in (*sorted(locations), OTHER, "none"):
             self.webhooks_by_location.labels(location)
         self.label_values_cut.labels("agent")
+        for call in CALLS:
+            for outcome in OUTCOMES:
+                self.calls.labels(call, outcome)
+        for status in API_REJECTIONS:
+            self.api_rejected.labels(status)
         for reason in REJECTIONS:
             self.rejected.labels(reason)
         for outcome in PROJECTIONS:

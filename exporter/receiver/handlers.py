@@ -2,12 +2,10 @@
 
 import asyncio
 import hmac
-import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from http import HTTPStatus
-from uuid import uuid4
 
 import structlog
 from aiohttp import web
@@ -18,6 +16,7 @@ from exporter.inbox.inbox import Inbox, Outcome, Refused
 from exporter.live.metrics import LiveMetrics
 from exporter.publish.problem import problem
 from exporter.receiver.body import Aborted, BadEncoding, BodyReader, NoMemory, TooLarge
+from exporter.receiver.correlation import CORRELATION_HEADER, correlation_id_of
 from exporter.receiver.envelope import Envelope, read_webhook, read_workflow
 from exporter.receiver.signature import (
     ED25519_HEADER,
@@ -30,9 +29,7 @@ from exporter.settings import Settings
 
 log = structlog.get_logger()
 
-CORRELATION_HEADER = "X-Correlation-ID"
 SECRET_HEADER = "X-Webhook-Secret"  # noqa: S105 - the header's name
-_CORRELATION_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
 # The sender backs off by itself; this is the least it should wait, in seconds.
 RETRY_AFTER = "10"
 
@@ -132,7 +129,7 @@ class Receiver:
         """Authenticate, store, answer. `authenticate(None)` looks at the headers alone."""
         started = time.monotonic()
         until = started + self._answer_within
-        correlation_id = _correlation_id(request)
+        correlation_id = correlation_id_of(request)
         try:
             authenticate(None)
             with self._bodies.reserve(request):
@@ -229,8 +226,3 @@ class Receiver:
             headers={CORRELATION_HEADER: correlation_id, "Retry-After": RETRY_AFTER},
             close=True,
         )
-
-
-def _correlation_id(request: web.BaseRequest) -> str:
-    given = request.headers.get(CORRELATION_HEADER) or request.headers.get("X-Request-ID")
-    return given if given and _CORRELATION_ID.fullmatch(given) else uuid4().hex

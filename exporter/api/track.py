@@ -1,0 +1,190 @@
+"""`/api/business-metrics/track/…`: what the platform tells, stored before it is answered."""
+
+import asyncio
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+import orjson
+import structlog
+from aiohttp import web
+from pydantic import ValidationError
+
+from exporter import tracking
+from exporter.api.calls import MODELS, Call
+from exporter.api.guard import Guard, only_location, require_location
+from exporter.api.keys import TRACK, ApiKey
+from exporter.fields import Unreadable, parse_json
+from exporter.inbox.event import PLATFORM, InboxEvent
+from exporter.inbox.inbox import Inbox, Outcome, Refused
+from exporter.live.metrics import LiveMetrics
+from exporter.publish.problem import Problem
+from exporter.receiver.body import Aborted, BadEncoding, BodyReader, NoMemory, TooLarge
+from exporter.receiver.correlation import CORRELATION_HEADER, correlation_id_of
+from exporter.receiver.envelope import read_call
+from exporter.settings import Settings
+
+log = structlog.get_logger()
+
+MOST_CALLS = 1000
+_MOST_ERRORS = 20
+_RETRY_AFTER = {"Retry-After": "5"}
+# Shares of the time to answer, as the receiver divides it.
+_BODY_SHARE, _DATABASE_SHARE = 0.45, 0.70
+
+
+class Tracking:
+    """Handlers of the tracking calls."""
+
+    def __init__(
+        self, settings: Settings, inbox: Inbox, metrics: LiveMetrics, guard: Guard
+    ) -> None:
+        self._inbox = inbox
+        self._metrics = metrics
+        self._guard = guard
+        self._bodies = BodyReader(settings.max_body_bytes, settings.max_buffered_bytes)
+        self._answer_within = settings.answer_within_ms / 1000
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes."""
+        return [web.post("/api/business-metrics/track/{call}", self.track)]
+
+    async def track(self, request: web.Request) -> web.Response:
+        """Take a tracking call, or a JSON array of up to 1,000 of one kind.
+
+        Needs a key with the scope `track` for each location that is named. Answers: 200 all of it
+        is in PostgreSQL; 202 some of it is spooled on the local disk until PostgreSQL is back; 401
+        and 403 the key; 404 there is no such call; 413 too large; 422 it is not valid, with the
+        fields that are wrong, and nothing of it is stored; 429 not all of it could be stored in
+        time: send it again, with `idempotency_key`s.
+        """
+        started = time.monotonic()
+        call = request.match_info["call"]
+        model = MODELS.get(call)
+        if model is None:
+            raise Problem(404, f"there is no such call; there are {', '.join(tracking.CALLS)}")
+        key = await self._guard.key_of(request, TRACK)
+        correlation_id = correlation_id_of(request)
+        try:
+            with self._bodies.reserve(request):
+                body = await self._read(request)
+                calls = _validate(model, body, key)
+                now = datetime.now(UTC)
+                events = [_event(call, one, correlation_id, now) for one in calls]
+                outcomes = await self._inbox.accept_many(
+                    events,
+                    database_until=started + self._answer_within * _DATABASE_SHARE,
+                    spool_until=started + self._answer_within,
+                )
+        except (NoMemory, TimeoutError, Refused) as error:
+            self._metrics.calls.labels(call, "refused").inc()
+            log.warning("tracking", outcome="refused", call=call, key=key.key_id, error=str(error))
+            raise Problem(429, "it could not be stored in time", headers=_RETRY_AFTER) from None
+        counts = Counter(outcomes)
+        for outcome, count in counts.items():
+            self._metrics.calls.labels(call, outcome).inc(count)
+        duration = time.monotonic() - started
+        self._metrics.call_duration.observe(duration)
+        log.info(
+            "tracking",
+            call=call,
+            key=key.key_id,
+            calls=len(calls),
+            correlation_id=correlation_id,
+            seconds=round(duration, 6),
+            **{outcome.value: count for outcome, count in counts.items()},
+        )
+        answer: dict[str, Any] = {outcome.value: counts[outcome] for outcome in Outcome}
+        if call == tracking.WEBHOOK_START:
+            ids = [one["tracking_id"] for one in calls]
+            answer |= {"tracking_ids": ids} if isinstance(body, list) else {"tracking_id": ids[0]}
+        return web.Response(
+            status=202 if counts[Outcome.SPOOLED] else 200,
+            body=orjson.dumps(answer),
+            content_type="application/json",
+            headers={CORRELATION_HEADER: correlation_id},
+        )
+
+    async def _read(self, request: web.Request) -> Any:
+        try:
+            async with asyncio.timeout(self._answer_within * _BODY_SHARE):
+                return parse_json(await self._bodies.read(request))
+        except TooLarge:
+            raise Problem(413, "the body is larger than it may be") from None
+        except (BadEncoding, Aborted) as error:
+            raise Problem(400, str(error)) from None
+        except Unreadable as error:
+            raise Problem(400, f"the body is {error}") from None
+
+
+def _validate(model: type[Call], body: Any, key: ApiKey) -> list[dict[str, Any]]:
+    """Return the calls as they will be stored. Raises Problem, with the fields that are wrong."""
+    several = isinstance(body, list)
+    given: Sequence[Any] = body if several else [body]
+    if not 1 <= len(given) <= MOST_CALLS:
+        raise Problem(422, f"an array holds 1 to {MOST_CALLS} calls")
+    errors: list[dict[str, str]] = []
+    calls = []
+    for position, one in enumerate(given):
+        try:
+            checked = model.model_validate(one)
+        except ValidationError as error:
+            place = f"{position}." if several else ""
+            errors += [
+                {
+                    "field": place + (".".join(map(str, problem["loc"])) or "body"),
+                    "problem": problem["msg"].removeprefix("Value error, "),
+                }
+                for problem in error.errors(include_url=False, include_input=False)
+            ]
+            if len(errors) >= _MOST_ERRORS:
+                break
+            continue
+        calls.append(_placed(one, checked, key))
+    if errors:
+        raise Problem(422, "the call is not valid", errors=errors[:_MOST_ERRORS])
+    return calls
+
+
+def _placed(one: dict[str, Any], checked: Call, key: ApiKey) -> dict[str, Any]:
+    """Return a call with its location, which the key has to see, and its tracking_id."""
+    call = dict(one)
+    # A completion may leave its location out, which the start has told.
+    if checked.location_id is None:  # type: ignore[unreachable, unused-ignore]
+        if (location_id := only_location(key)) is not None:
+            call["location_id"] = location_id
+    else:
+        require_location(key, checked.location_id)
+    if "tracking_id" in type(checked).model_fields and call.get("tracking_id") is None:
+        call["tracking_id"] = _tracking_id(checked)
+    return call
+
+
+def _tracking_id(call: Call) -> str:
+    """Return a new id for a start; the same for the same key, for a retry must find it again."""
+    if call.idempotency_key is None:
+        return uuid4().hex
+    return hashlib.sha256(f"{call.location_id}\0{call.idempotency_key}".encode()).hexdigest()[:32]
+
+
+def _event(call: str, fields: dict[str, Any], correlation_id: str, now: datetime) -> InboxEvent:
+    try:
+        body = orjson.dumps(fields)
+    except TypeError:  # a number or half a character that only the lenient parser takes
+        body = json.dumps(fields).encode()
+    envelope = read_call(call, body, fields)
+    return InboxEvent(
+        location_id=envelope.location_id,
+        source=PLATFORM,
+        endpoint=call,
+        event_type=envelope.event_type,
+        idempotency_key=envelope.idempotency_key,
+        correlation_id=correlation_id,
+        received_at=now,
+        body=body,
+    )
