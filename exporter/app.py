@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from exporter.api.guard import Guard
 from exporter.api.keys import KeyRing
+from exporter.api.limits import RateLimit
 from exporter.api.track import Tracking
 from exporter.database.connect import create_pool
 from exporter.inbox.inbox import Inbox
@@ -43,7 +44,7 @@ def create_app(settings: Settings) -> web.Application:
     watch = Watch(pool, redis, inbox, metrics)
 
     app.router.add_routes(Receiver(settings, inbox, metrics).routes())
-    guard = Guard(KeyRing(pool))
+    guard = Guard(KeyRing(pool), RateLimit(redis, settings.api_requests_per_minute))
     app.router.add_routes(Tracking(settings, inbox, metrics, guard).routes())
     app.router.add_get("/metrics", Exposition(metrics, kpis).metrics)
     app.router.add_routes(Landing(settings, inbox, kpis, metrics).routes())

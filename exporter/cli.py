@@ -1,9 +1,10 @@
-"""The commands: serve, migrate, check, demo, rebuild, replay, keys."""
+"""The commands: serve, migrate, check, demo, rebuild, replay, import, keys."""
 
 import argparse
 import asyncio
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from rich.console import Console
 
@@ -84,6 +85,13 @@ def _parser() -> argparse.ArgumentParser:
         "The running service projects them; what still fails comes back to the quarantine.",
     )
     replay.add_argument("--location", help="only the events of this location")
+    importing = add(
+        "import",
+        "bring in opportunities as GHL's search answers them",
+        "A file of JSON lines, an opportunity each, goes through the inbox like webhooks. Stopped "
+        "and started again it goes on; what is known already is not stored twice.",
+    )
+    importing.add_argument("file", type=Path, metavar="FILE", help="JSON lines")
     keys = add(
         "keys",
         "create, list and revoke API keys",
@@ -128,6 +136,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         "check": _check,
         "rebuild": _rebuild,
         "replay": _replay,
+        "import": _import,
         "keys": _keys,
     }
     command = commands[options.command]
@@ -177,6 +186,12 @@ def _replay(settings: Settings, options: argparse.Namespace, console: Console) -
     from exporter import commands  # noqa: PLC0415
 
     return asyncio.run(commands.replay_quarantined(settings, console, options.location))
+
+
+def _import(settings: Settings, options: argparse.Namespace, console: Console) -> int:
+    from exporter import commands  # noqa: PLC0415
+
+    return asyncio.run(commands.import_file(settings, console, options.file))
 
 
 def _keys(settings: Settings, options: argparse.Namespace, console: Console) -> int:

@@ -1,9 +1,11 @@
-"""What the commands about the database do: migrate, check, rebuild, replay, keys."""
+"""What the commands about the database do: migrate, check, rebuild, replay, import, keys."""
 
 import argparse
+import os
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import asyncpg
 from redis.asyncio import Redis
@@ -11,6 +13,7 @@ from redis.exceptions import RedisError
 from rich.console import Console
 from rich.progress import (
     BarColumn,
+    DownloadColumn,
     MofNCompleteColumn,
     Progress,
     TextColumn,
@@ -21,6 +24,7 @@ from rich.progress import (
 from exporter.api.keys import KeyProblem, create_key, list_keys, revoke_key
 from exporter.database.connect import UNAVAILABLE, connect
 from exporter.database.migrations import migrate, pending
+from exporter.inbox.backfill import import_opportunities
 from exporter.kpis.definitions import KpiFileError, all_kpis
 from exporter.projection.rebuild import RebuildRefused, rebuild
 from exporter.projection.replay import replay
@@ -206,6 +210,35 @@ async def replay_quarantined(settings: Settings, console: Console, location: str
         return 1
     console.print(f"{count:,} events wait to be projected again")
     return 0
+
+
+async def import_file(settings: Settings, console: Console, path: Path) -> int:
+    """Import a file of opportunities with a progress bar, and name the lines that are wrong."""
+    try:
+        with path.open("rb") as file:
+            async with _database(settings, "import") as connection:
+                await _require_migrations(connection)
+                with Progress(
+                    TextColumn("{task.description}"),
+                    BarColumn(),
+                    DownloadColumn(),
+                    TimeRemainingColumn(),
+                    console=console,
+                ) as bar:
+                    task = bar.add_task("importing", total=os.fstat(file.fileno()).st_size or None)
+                    report = await import_opportunities(
+                        connection, file, lambda size: bar.advance(task, size)
+                    )
+    except (_NoDatabase, OSError) as error:
+        console.print(f"[red]wrong[/]  {error}")
+        return 1
+    console.print(
+        f"{report.lines:,} lines: {report.new:,} new, {report.known:,} known,"
+        f" {report.wrong:,} wrong"
+    )
+    for text in report.problems:
+        console.print(f"[red]wrong[/]  {text}", soft_wrap=True)
+    return 1 if report.wrong else 0
 
 
 async def manage_keys(settings: Settings, console: Console, options: argparse.Namespace) -> int:

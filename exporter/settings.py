@@ -87,6 +87,12 @@ class Settings(BaseSettings):
     )
 
     # What a request may cost
+    api_requests_per_minute: int = Field(
+        1200,
+        ge=1,
+        description="Requests that a key may make in a minute, over all copies where Redis is "
+        "there. Above: 429. A request may hold 1,000 tracking calls.",
+    )
     max_body_bytes: int = Field(
         ONE_MEBIBYTE, ge=1024, description="Largest body in bytes, after inflating. Above: 413."
     )

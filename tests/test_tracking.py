@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 from exporter.api.keys import create_key, revoke_key
-from exporter.demo.servers import EmbeddedPostgres
+from exporter.demo.servers import EmbeddedPostgres, EmbeddedValkey
 from tests.conftest import MakeService, Service, wait_until
 from tests.sender import new_database
 
@@ -271,3 +271,40 @@ async def test_while_postgresql_is_away_calls_wait_in_the_spool(
 
         await wait_until(drained, 15)
         await connection.close()
+
+
+async def test_a_key_that_calls_too_often_waits_over_all_copies(
+    make_service: MakeService,
+    database_url: str,
+    connection: asyncpg.Connection,
+    valkey: EmbeddedValkey,
+) -> None:
+    token, other = await key_for(connection), await key_for(connection)
+    copies = [
+        make_service(database_url=database_url, redis_url=valkey.url(), api_requests_per_minute=40)
+        for _ in range(2)
+    ]
+    for copy in copies:
+        copy.start()
+    call = {**LEAST["conversion"], "location_id": "loc"}
+    statuses = []
+    # More than two minutes' worth: a new one may begin in between.
+    for number in range(100):
+        statuses.append(Caller(copies[number % 2], token).post("conversion", call)[0])
+    assert set(statuses) == {200, 429}
+    assert statuses[:40] == [200] * 40
+    assert Caller(copies[0], other).post("conversion", call)[0] == 200
+
+
+async def test_without_redis_each_copy_counts_for_itself(
+    make_service: MakeService, database_url: str, connection: asyncpg.Connection
+) -> None:
+    token = await key_for(connection)
+    service = make_service(
+        database_url=database_url, redis_url="redis://127.0.0.1:1", api_requests_per_minute=20
+    )
+    service.start()
+    call = {**LEAST["conversion"], "location_id": "loc"}
+    statuses = [Caller(service, token).post("conversion", call)[0] for _ in range(60)]
+    assert statuses[:20] == [200] * 20
+    assert 429 in statuses

@@ -3,6 +3,7 @@
 from aiohttp import hdrs, web
 
 from exporter.api.keys import EVERYWHERE, ApiKey, KeyRing
+from exporter.api.limits import RateLimit
 from exporter.database.connect import UNAVAILABLE
 from exporter.publish.problem import Problem
 
@@ -17,11 +18,12 @@ RETRY_AFTER = {"Retry-After": "5"}
 class Guard:
     """Lets a request pass, or raises the Problem that it is answered with."""
 
-    def __init__(self, keys: KeyRing) -> None:
+    def __init__(self, keys: KeyRing, limit: RateLimit) -> None:
         self._keys = keys
+        self._limit = limit
 
     async def key_of(self, request: web.Request, scope: str) -> ApiKey:
-        """Return the request's key. Raises Problem: 401, 403, or 503 where nobody can tell."""
+        """Return the request's key. Raises Problem: 401, 403, 429, or 503 where nobody can tell."""
         given = request.headers.getall(hdrs.AUTHORIZATION, [])
         kind, _, token = (given[0] if len(given) == 1 else "").partition(" ")
         try:
@@ -35,6 +37,8 @@ class Guard:
             raise Problem(
                 503, "PostgreSQL is away, and this key is not known yet", headers=RETRY_AFTER
             ) from None
+        if (wait := await self._limit.spend(key.key_id)) is not None:
+            raise Problem(429, "this key calls too often", headers={"Retry-After": str(wait)})
         if not key.may(scope):
             raise Problem(403, f"this key lacks the scope {scope}")
         return key
