@@ -22,6 +22,8 @@ from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
 from exporter import ghl
+from exporter.api.calls import MODELS
+from exporter.api.track import MOST_CALLS
 from exporter.app import create_app
 from exporter.cli import run
 from exporter.kpis.definitions import all_kpis, shared_query
@@ -185,6 +187,43 @@ def endpoints_page() -> str:
     return page
 
 
+def _kind(schema: dict[str, Any]) -> str:
+    """Say in words what a JSON schema takes."""
+    if "anyOf" in schema:
+        return " or ".join(_kind(part) for part in schema["anyOf"] if part.get("type") != "null")
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    kind = str(schema.get("format", schema["type"]))
+    least = f" ≥ {schema['minimum']}" if "minimum" in schema else ""
+    return {"string": "text", "date-time": "time"}.get(kind, kind + least)
+
+
+def tracking_page() -> str:
+    """Describe every tracking call, from the model that checks it."""
+    page = (
+        "# Tracking calls\n\n"
+        "`POST /api/business-metrics/track/<call>` takes one call, or a JSON array of up to"
+        f" {MOST_CALLS:,} of one kind, with `Authorization: Bearer <key>`. Fields that are not"
+        " listed are kept with the call. An explicit `null` means not given.\n"
+    )
+    for call, model in MODELS.items():
+        schema = model.model_json_schema()
+        required = set(schema.get("required", ()))
+        rows = [
+            (
+                f"`{name}`" + (" *required*" if name in required else ""),
+                _kind(field),
+                field.get("description", ""),
+            )
+            for name, field in sorted(
+                schema["properties"].items(), key=lambda item: item[0] not in required
+            )
+        ]
+        page += f"\n## {call}\n\n{inspect.getdoc(model)}\n\n"
+        page += _table(("Field", "Kind", "Meaning"), rows)
+    return page
+
+
 def commands_page() -> str:
     """Show the help of every command."""
     os.environ["COLUMNS"] = "80"  # argparse wraps by the terminal
@@ -251,6 +290,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "kpis.md": kpis_page,
     "metrics.md": metrics_page,
     "settings.md": settings_page,
+    "tracking.md": tracking_page,
 }
 
 
