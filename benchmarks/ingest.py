@@ -17,7 +17,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from statistics import median
 
@@ -80,14 +80,17 @@ class Server:
         return connection
 
     @contextlib.contextmanager
-    def running(self) -> Iterator[None]:
-        """Run the server; its log goes to a file, as it would in production."""
+    def running(self, more: Mapping[str, str] | None = None) -> Iterator[None]:
+        """Run the server, with `more` settings; its log goes to a file, as it would elsewhere."""
         command = (
             ["-c", _SERVICE] if self.kind == "service" else ["-m", "benchmarks.servers", self.kind]
         )
         with (self._path / "log").open("wb") as log:
             process = subprocess.Popen(
-                [sys.executable, *command], env=self._environment, stdout=log, stderr=log
+                [sys.executable, *command],
+                env={**self._environment, **(more or {})},
+                stdout=log,
+                stderr=log,
             )
         try:
             self._wait()

@@ -12,6 +12,7 @@ import pytest
     ("command", "ratios"),
     [
         ("ingest --seconds 0.3 --rounds 1 --connections 4 --most 3000", 6),
+        ("tracking --seconds 0.3 --rounds 1 --connections 2", 3),
         ("refresh --sizes 1k 0.002m --rounds 1 --events 50", 4),
     ],
 )
