@@ -138,7 +138,7 @@ async def _check_database(
     good.append("all migrations are applied")
     noted = await connection.fetchval("SELECT fingerprint FROM projection_state")
     if noted is not None and noted != Rules.from_settings(settings).fingerprint():
-        warn.append("settings that shape the facts have changed since: run ghl-exporter rebuild")
+        warn.append("the facts are of other settings or an older version: run ghl-exporter rebuild")
     quarantined = await connection.fetchval("SELECT count(*) FROM quarantine")
     if quarantined:
         warn.append(f"{quarantined:,} events are in quarantine (ghl-exporter replay)")

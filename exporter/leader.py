@@ -23,6 +23,8 @@ log = structlog.get_logger()
 _RETRY = 1.0
 _POLL = 0.2
 _PARTITION_CHECK = 3600.0
+# A rebuild is another process's: this is how soon its end is noticed.
+_REBUILD_CHECK = 5.0
 # A statement of the leader may take this long; a lock that somebody holds for longer fails it.
 _COMMAND_TIMEOUT = 60.0
 
@@ -67,22 +69,30 @@ class Leader:
         self._metrics.leader.set(1)
         log.info("leader")
         await create_partitions(connection)
-        due = await rebuild_is_due(connection, self._rules)
-        self._metrics.rebuild_due.set(due)
-        if due:
-            log.warning("rebuild_due", why="settings that shape the facts have changed")
+        if await self._look_whether_rebuild_is_due(connection):
+            log.warning(
+                "rebuild_due", why="the facts were made by other settings or an older version"
+            )
         async with asyncio.TaskGroup() as group:
             group.create_task(self._project(connection))
             group.create_task(self._refresh())
+
+    async def _look_whether_rebuild_is_due(self, connection: asyncpg.Connection) -> bool:
+        due = await rebuild_is_due(connection, self._rules)
+        self._metrics.rebuild_due.set(due)
+        return due
 
     async def _project(self, connection: asyncpg.Connection) -> None:
         projector = Projector(
             connection, self._rules, self._metrics, self._settings.projection_batch_size
         )
-        partitions_at = time.monotonic()
+        partitions_at = looked_at = time.monotonic()
         while True:
             if not await projector.step():
                 await asyncio.sleep(_POLL)
+            if time.monotonic() - looked_at > _REBUILD_CHECK:
+                looked_at = time.monotonic()
+                await self._look_whether_rebuild_is_due(connection)
             if time.monotonic() - partitions_at > _PARTITION_CHECK:
                 partitions_at = time.monotonic()
                 await create_partitions(connection)

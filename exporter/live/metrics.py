@@ -154,7 +154,7 @@ class LiveMetrics:
         )
         self.rebuild_due = gauge(
             "rebuild_due",
-            "1 where settings that shape the facts have changed since the facts were made.",
+            "1 where the facts were made by other settings than these, or by an older version.",
         )
 
         # What it stands on

@@ -136,7 +136,11 @@ class Landing:
                 Line("warn", f"Events in quarantine: {quarantined:,} (ghl-exporter replay).")
             )
         if _value(self._metrics.rebuild_due):
-            lines.append(Line("warn", "Settings changed since: run ghl-exporter rebuild."))
+            lines.append(
+                Line(
+                    "warn", "Facts are of other settings or an older version: ghl-exporter rebuild."
+                )
+            )
         if self._kpis.refreshed_at is None:
             text = "KPIs are published by another copy, or not computed yet."
             lines.append(Line("warn" if _value(self._metrics.leader) else "good", text))
