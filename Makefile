@@ -48,8 +48,8 @@ docs: $(VENV)/.dev ## write docs/reference from the code
 	$(BIN)/python docs/generate.py
 
 lock: ## pin the dependencies anew (needs uv)
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra demo pyproject.toml requirements/build.in -o requirements/demo.txt
-	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate --extra test pyproject.toml requirements/build.in -o requirements/dev.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra demo pyproject.toml requirements/build.in -o requirements/demo.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra test pyproject.toml requirements/build.in -o requirements/dev.txt
 
 clean: ## remove the virtual environment and the demo's data
 	rm -rf $(VENV) .demo
