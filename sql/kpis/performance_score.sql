@@ -1,6 +1,6 @@
 /*
 labels = ["location", "window"]
-uses = ["performance_parts"]
+uses = ["finished_webhooks", "performance_parts"]
 
 [[metric]]
 name = "ghl_performance_score_ratio"

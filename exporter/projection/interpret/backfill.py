@@ -9,10 +9,11 @@ from exporter.projection.interpret.told import (
     Fields,
     Interpretation,
     Poison,
+    entity_event,
     iso_time,
     tell,
 )
-from exporter.projection.rows import FOUND, EntityEvent
+from exporter.projection.rows import FOUND
 
 _FIELDS = {**OPPORTUNITY_FIELDS, "status_since": ("lastStatusChangeAt", iso_time)}
 
@@ -23,14 +24,8 @@ def interpret_backfill(event: StoredEvent, fields: Fields) -> Interpretation:
     updated_at = clean_time(fields.get("updatedAt"))
     if opportunity_id is None or updated_at is None or not event.location_id:
         raise Poison("the opportunity lacks its id, its locationId or its updatedAt")
-    state = EntityEvent(
-        event.location_id,
-        OPPORTUNITY,
-        opportunity_id,
-        updated_at,
-        BACKFILL_PRECEDENCE,
-        event.idempotency_key,
-        FOUND,
-        tell(fields, _FIELDS),
+    entity = (OPPORTUNITY, opportunity_id)
+    told = tell(fields, _FIELDS)
+    return Interpretation(
+        [entity_event(event, BACKFILL_PRECEDENCE, entity, updated_at, FOUND, told)]
     )
-    return Interpretation(entities=[state])

@@ -21,6 +21,7 @@ from exporter.projection.interpret.told import (
     Fields,
     Interpretation,
     Poison,
+    entity_event,
     iso_time,
     lower,
     tell,
@@ -48,27 +49,8 @@ def interpret_ghl(event: StoredEvent, fields: Fields, rules: Rules) -> Interpret
     entity_id, told = read(fields, event.location_id, rules)
     if entity_id is None:
         raise Poison(f"{name} lacks the id of its {family}")
-    return Interpretation(entities=[_entity(event, family, entity_id, time, name, told)])
-
-
-def _entity(
-    event: StoredEvent,
-    family: str,
-    entity_id: str,
-    time: datetime,
-    name: str,
-    told: dict[str, Any],
-) -> EntityEvent:
-    return EntityEvent(
-        event.location_id,
-        family,
-        entity_id,
-        time,
-        GHL_PRECEDENCE,
-        event.idempotency_key,
-        name,
-        told,
-    )
+    entity = (family, entity_id)
+    return Interpretation([entity_event(event, GHL_PRECEDENCE, entity, time, name, told)])
 
 
 _CONTACT_FIELDS = {"created_at": ("dateAdded", iso_time), "owner": ("assignedTo", clean_text)}
@@ -166,6 +148,7 @@ def interpret_workflow(event: StoredEvent, fields: Fields) -> Interpretation:
         raise Poison("the workflow's webhook lacks contact_id")
     if not event.location_id:
         raise Poison("the workflow's webhook names no location")
+    contact = (CONTACT, contact_id)
     return Interpretation(
-        entities=[_entity(event, CONTACT, contact_id, event.received_at, event.event_type, {})]
+        [entity_event(event, GHL_PRECEDENCE, contact, event.received_at, event.event_type, {})]
     )

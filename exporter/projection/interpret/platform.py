@@ -18,6 +18,7 @@ from exporter.projection.interpret.told import (
     Interpretation,
     Poison,
     decimal_text,
+    entity_event,
     lower,
 )
 from exporter.projection.rows import (
@@ -57,47 +58,39 @@ def _id(fields: Fields, name: str) -> str:
 
 def _tell(
     event: StoredEvent,
-    family: str,
-    entity_id: str,
+    entity: tuple[str, str],
     time: datetime,
-    name: str,
     told: dict[str, Any],
+    name: str | None = None,
 ) -> EntityEvent:
-    return EntityEvent(
-        event.location_id,
-        family,
-        entity_id,
-        time,
-        PLATFORM_PRECEDENCE,
-        event.idempotency_key,
-        name,
-        {key: value for key, value in told.items() if value is not None},
-    )
+    """Return what a call tells of an entity. `name`: of the event; the call's own unless given."""
+    told = {key: value for key, value in told.items() if value is not None}
+    return entity_event(event, PLATFORM_PRECEDENCE, entity, time, name or event.endpoint, told)
 
 
 def _conversion(event: StoredEvent, time: datetime, fields: Fields) -> Interpretation:
     """Read a stage that a contact reached; a deal of an opportunity is the opportunity's event."""
     contact_id = _id(fields, "contact_id")
+    contact = (CONTACT, contact_id)
     stage = lower(fields.get("stage"))
     if stage not in STAGES:
         raise Poison("the call names no stage")
+    score = {"score": decimal_text(fields.get("ai_score"))}
+    if stage != DEAL_CLOSED:
+        return Interpretation([_tell(event, contact, time, {**score, "stage": stage})])
+    value = decimal_text(fields.get("deal_value"))
+    agent_id = clean_text(fields.get("agent_id"))
     opportunity_id = clean_text(fields.get("opportunity_id"))
-    of_contact: dict[str, Any] = {"score": decimal_text(fields.get("ai_score"))}
-    entities = []
-    name = tracking.CONVERSION
-    if stage == DEAL_CLOSED:
-        value = decimal_text(fields.get("deal_value"))
-        agent_id = clean_text(fields.get("agent_id"))
-        if opportunity_id is not None:
-            told = {"status": "won", "value": value, "owner": agent_id, "contact": contact_id}
-            entities.append(_tell(event, OPPORTUNITY, opportunity_id, time, DEAL_TOLD, told))
-        else:
-            name = DEAL_TOLD
-            of_contact |= {"value": value, "agent": agent_id}
-    else:
-        of_contact["stage"] = stage
-    entities.append(_tell(event, CONTACT, contact_id, time, name, of_contact))
-    return Interpretation(entities=entities)
+    if opportunity_id is None:
+        deal = {**score, "value": value, "agent": agent_id}
+        return Interpretation([_tell(event, contact, time, deal, DEAL_TOLD)])
+    won = {"status": "won", "value": value, "owner": agent_id, "contact": contact_id}
+    return Interpretation(
+        [
+            _tell(event, (OPPORTUNITY, opportunity_id), time, won, DEAL_TOLD),
+            _tell(event, contact, time, score),
+        ]
+    )
 
 
 def _activity(event: StoredEvent, time: datetime, fields: Fields) -> Interpretation:
@@ -125,18 +118,8 @@ def _recommendation(event: StoredEvent, time: datetime, fields: Fields) -> Inter
         "property": clean_text(fields.get("property_id")),
         "score": decimal_text(fields.get("recommendation_score")),
     }
-    return Interpretation(
-        entities=[
-            _tell(
-                event,
-                RECOMMENDATION,
-                _id(fields, "recommendation_id"),
-                time,
-                tracking.PROPERTY_RECOMMENDATION,
-                told,
-            )
-        ]
-    )
+    entity = (RECOMMENDATION, _id(fields, "recommendation_id"))
+    return Interpretation([_tell(event, entity, time, told)])
 
 
 def _interaction(event: StoredEvent, time: datetime, fields: Fields) -> Interpretation:
@@ -144,34 +127,14 @@ def _interaction(event: StoredEvent, time: datetime, fields: Fields) -> Interpre
     if kind not in tracking.INTERACTIONS:
         raise Poison("the call names no interaction_type")
     told = {"interaction": kind, "contact": clean_text(fields.get("contact_id"))}
-    return Interpretation(
-        entities=[
-            _tell(
-                event,
-                RECOMMENDATION,
-                _id(fields, "recommendation_id"),
-                time,
-                tracking.PROPERTY_INTERACTION,
-                told,
-            )
-        ]
-    )
+    entity = (RECOMMENDATION, _id(fields, "recommendation_id"))
+    return Interpretation([_tell(event, entity, time, told)])
 
 
 def _webhook_start(event: StoredEvent, time: datetime, fields: Fields) -> Interpretation:
     told = {"webhook_type": clean_text(fields.get("webhook_type"))}
-    return Interpretation(
-        entities=[
-            _tell(
-                event,
-                PLATFORM_WEBHOOK,
-                _id(fields, "tracking_id"),
-                time,
-                tracking.WEBHOOK_START,
-                told,
-            )
-        ]
-    )
+    entity = (PLATFORM_WEBHOOK, _id(fields, "tracking_id"))
+    return Interpretation([_tell(event, entity, time, told)])
 
 
 def _webhook_completion(event: StoredEvent, time: datetime, fields: Fields) -> Interpretation:
@@ -181,18 +144,8 @@ def _webhook_completion(event: StoredEvent, time: datetime, fields: Fields) -> I
         "enriched": isinstance(found, dict) and any(map(_is_something, found.values())),
         "ai_activated": fields.get("ai_activated") is True,
     }
-    return Interpretation(
-        entities=[
-            _tell(
-                event,
-                PLATFORM_WEBHOOK,
-                _id(fields, "tracking_id"),
-                time,
-                tracking.WEBHOOK_COMPLETION,
-                told,
-            )
-        ]
-    )
+    entity = (PLATFORM_WEBHOOK, _id(fields, "tracking_id"))
+    return Interpretation([_tell(event, entity, time, told)])
 
 
 def _is_something(value: object) -> bool:

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from exporter.fields import ABSENT, clean_number, clean_text, clean_time
+from exporter.inbox.event import StoredEvent
 from exporter.projection.rows import Activity, EntityEvent, Message
 
 # The order of events of one instant.
@@ -27,6 +29,20 @@ class Interpretation:
 
     def __bool__(self) -> bool:
         return bool(self.entities or self.messages or self.activities)
+
+
+def entity_event(
+    event: StoredEvent,
+    precedence: int,
+    entity: tuple[str, str],
+    time: datetime,
+    name: str,
+    told: dict[str, Any],
+) -> EntityEvent:
+    """Return what an event tells of an entity, which is named by its family and its id."""
+    return EntityEvent(
+        event.location_id, *entity, time, precedence, event.idempotency_key, name, told
+    )
 
 
 def tell(

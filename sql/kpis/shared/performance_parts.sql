@@ -15,23 +15,9 @@ CROSS JOIN LATERAL (
     WHERE location_id = w.location AND day BETWEEN w.first_day AND w.last_day
 ) d
 CROSS JOIN LATERAL (
-    SELECT count(*) AS webhooks
-    FROM platform_webhooks
-    WHERE location_id = w.location AND runs_out_at > $5
-      AND completed_at IS NULL AND started_at IS NOT NULL
-      AND finished_day BETWEEN w.first_day AND w.last_day
-) running
-CROSS JOIN LATERAL (
-    SELECT min(s.ratio) AS success
-    FROM (
-        SELECT sum(successes)
-               / nullif(sum(successes + failures)
-                        - CASE WHEN source = 'platform' THEN running.webhooks ELSE 0 END, 0)
-                   AS ratio
-        FROM webhook_performance
-        WHERE location_id = w.location AND day BETWEEN w.first_day AND w.last_day
-        GROUP BY source
-    ) s
+    SELECT min(successes / nullif(successes + failures, 0)) AS success
+    FROM finished_webhooks o
+    WHERE o.location = w.location AND o."window" = w."window"
 ) webhooks
 CROSS JOIN jsonb_each($6 -> 'grade_parts') AS p (part, setting)
 CROSS JOIN LATERAL (
