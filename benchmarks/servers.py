@@ -22,7 +22,7 @@ from exporter.live.metrics import LiveMetrics
 from exporter.logs import configure_logs
 from exporter.receiver.handlers import Receiver
 from exporter.receiver.signature import ED25519_HEADER, Verifier
-from exporter.settings import Settings, load_settings
+from exporter.settings import Settings, host_and_port, load_settings
 
 
 class StoresNothing:
@@ -91,7 +91,7 @@ def make(kind: str, settings: Settings) -> web.Application:
 async def _serve(kind: str) -> None:
     settings = load_settings()
     configure_logs(settings.log_format, settings.log_level)
-    host, port = settings.host_and_port
+    host, port = host_and_port(settings.listen_address)
     runner = web.AppRunner(make(kind, settings), access_log=None, auto_decompress=False)
     await runner.setup()
     await web.TCPSite(runner, host, port).start()

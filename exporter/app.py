@@ -5,20 +5,30 @@ import contextlib
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any
 
+import asyncpg
 import structlog
 from aiohttp import web
-from redis.asyncio import Redis
 
+from exporter import __version__
+from exporter.api.answers import Answers
+from exporter.api.audit import Audit
+from exporter.api.cors import cors
+from exporter.api.docs_page import ApiDocs
 from exporter.api.guard import Guard
+from exporter.api.health import HealthReport
 from exporter.api.keys import KeyRing
 from exporter.api.limits import RateLimit
+from exporter.api.read import Reading
 from exporter.api.track import Tracking
-from exporter.database.connect import create_pool
+from exporter.cache.redis import Cache, open_redis
+from exporter.database.connect import UNAVAILABLE, create_pool
 from exporter.inbox.inbox import Inbox
+from exporter.kpis.definitions import OPTIONS
 from exporter.kpis.refresh import KpiRefresher
 from exporter.leader import Leader
 from exporter.live.metrics import LiveMetrics
 from exporter.live.watch import Watch
+from exporter.projection.rules import Rules
 from exporter.publish.exposition import Exposition
 from exporter.publish.landing import Landing
 from exporter.publish.problem import Problem, problem
@@ -28,35 +38,57 @@ from exporter.settings import Settings
 log = structlog.get_logger()
 
 _RESTART_PAUSE = 2.0
+METRICS_APP = web.AppKey("metrics", web.Application)
 
 
 def create_app(settings: Settings) -> web.Application:
-    """Make the service. It starts, takes webhooks and shows metrics without any database."""
+    """Make the service. It starts, takes webhooks and shows metrics without any database.
+
+    Where /metrics has an address of its own, `METRICS_APP` holds what is to be served there.
+    """
     metrics = LiveMetrics(
         locations=settings.ghl_location_id, location_limit=settings.location_series_limit
     )
-    app = web.Application(middlewares=[_errors(metrics)])
     pool = create_pool(settings, "kpis")
-    redis = _redis(settings)
+    redis = open_redis(settings)
+    cache = Cache(redis)
     inbox = Inbox(settings, metrics)
     kpis = KpiRefresher(settings, pool, metrics)
     leader = Leader(settings, kpis, metrics)
     watch = Watch(pool, redis, inbox, metrics)
+    audit = Audit(pool, metrics, settings.audit_retention_days)
+    app = web.Application(middlewares=[cors(settings.cors_origins), _errors(metrics, audit)])
 
     app.router.add_routes(Receiver(settings, inbox, metrics).routes())
-    guard = Guard(KeyRing(pool), RateLimit(redis, settings.api_requests_per_minute))
-    app.router.add_routes(Tracking(settings, inbox, metrics, guard).routes())
-    app.router.add_get("/metrics", Exposition(metrics, kpis).metrics)
-    app.router.add_routes(Landing(settings, inbox, kpis, metrics).routes())
+    guard = Guard(KeyRing(pool), RateLimit(cache, settings.api_requests_per_minute))
+    app.router.add_routes(Tracking(settings, inbox, metrics, guard, audit).routes())
+    answers = Answers(cache, settings.dashboard_cache_ttl, answers_version(settings))
+    app.router.add_routes(Reading(settings, pool, guard, answers, audit).routes())
+    exposition = Exposition(settings, metrics, kpis)
+    if settings.metrics_address is None:
+        app.router.add_routes(exposition.routes())
+    else:
+        app[METRICS_APP] = web.Application(middlewares=[_errors(metrics, audit)])
+        app[METRICS_APP].router.add_routes(exposition.routes())
+    landing = Landing(settings, inbox, kpis, metrics)
+    app.router.add_routes(landing.routes())
+    health = HealthReport(settings, inbox, kpis, metrics, landing, guard)
+    app.router.add_routes(health.routes())
+    app.router.add_routes(ApiDocs().routes())
 
     async def resources(_: web.Application) -> AsyncIterator[None]:
         await pool
         await inbox.start()
-        tasks = [asyncio.create_task(_keep_running(work)) for work in (leader.run, watch.run)]
+        tasks = [
+            asyncio.create_task(_keep_running(work)) for work in (leader.run, watch.run, audit.run)
+        ]
         yield
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        with contextlib.suppress(*UNAVAILABLE, asyncpg.PostgresError):
+            async with asyncio.timeout(2):
+                await audit.flush()
         await inbox.stop()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2):
@@ -69,12 +101,12 @@ def create_app(settings: Settings) -> web.Application:
     return app
 
 
-def _redis(settings: Settings) -> Redis | None:
-    if settings.redis_url is None:
-        return None
-    return Redis.from_url(
-        settings.redis_url.get_secret_value(), socket_timeout=2, socket_connect_timeout=2
+def answers_version(settings: Settings) -> str:
+    """Return what kept answers hang on beside the facts: the code, and what the settings mean."""
+    options = settings.model_dump(
+        mode="json", include={*OPTIONS, "agent_series_limit", "ghl_location_id"}
     )
+    return f"{__version__} {Rules.from_settings(settings).fingerprint()} {sorted(options.items())}"
 
 
 async def _keep_running(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -87,7 +119,7 @@ async def _keep_running(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await asyncio.sleep(_RESTART_PAUSE)
 
 
-def _errors(metrics: LiveMetrics) -> Any:
+def _errors(metrics: LiveMetrics, audit: Audit) -> Any:
     """Make the middleware that answers every error as problem+json, and never with a traceback."""
 
     @web.middleware
@@ -96,10 +128,12 @@ def _errors(metrics: LiveMetrics) -> Any:
             response: web.StreamResponse = await handler(request)
         except Problem as error:
             metrics.api_rejected.labels(str(error.status)).inc()
-            return problem(error.status, error.detail, headers=error.headers, errors=error.errors)
+            response = problem(
+                error.status, error.detail, headers=error.headers, errors=error.errors
+            )
         except web.HTTPException as error:
             headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else None
-            return problem(error.status, error.reason, headers=headers)
+            response = problem(error.status, error.reason, headers=headers)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # a fault of ours: the sender shall come again
@@ -108,7 +142,8 @@ def _errors(metrics: LiveMetrics) -> Any:
                 return problem(
                     429, "it failed: send it again later", headers={"Retry-After": "10"}, close=True
                 )
-            return problem(500, "it failed; the log says why")
+            response = problem(500, "it failed; the log says why")
+        audit.answered(request, response.status)
         return response
 
     return middleware

@@ -10,7 +10,8 @@ from rich.console import Console
 
 from exporter import __version__
 from exporter.logs import configure_logs
-from exporter.settings import Settings, SettingsError, load_settings
+from exporter.secret_files import SettingsError
+from exporter.settings import Settings, load_settings
 
 _EPILOG = """\
 Settings come from the environment and from .env; each secret also from a file (NAME_FILE).

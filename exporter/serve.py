@@ -12,10 +12,10 @@ import uvloop
 from aiohttp import web
 
 from exporter import __version__
-from exporter.app import create_app
+from exporter.app import METRICS_APP, create_app
 from exporter.database.connect import UNAVAILABLE, connect
 from exporter.database.migrations import migrate
-from exporter.settings import Settings
+from exporter.settings import Settings, host_and_port
 
 log = structlog.get_logger()
 
@@ -41,9 +41,9 @@ def inherited_socket() -> socket.socket | None:
     return socket.socket(fileno=_FIRST_INHERITED_FD)
 
 
-def own_socket(settings: Settings) -> socket.socket:
-    """Bind `LISTEN_ADDRESS`. Raises OSError where it is taken."""
-    host, port = settings.host_and_port
+def own_socket(address: str) -> socket.socket:
+    """Bind an address, host:port. Raises OSError where it is taken."""
+    host, port = host_and_port(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -81,7 +81,7 @@ async def serve_until_stopped(settings: Settings, stop: asyncio.Event | None = N
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    listener = inherited_socket() or own_socket(settings)
+    listener = inherited_socket() or own_socket(settings.listen_address)
     # A first connection waits in the socket's queue while the database is brought up to date.
     migration = asyncio.create_task(_migrate_until_done(settings))
     with contextlib.suppress(TimeoutError):
@@ -106,6 +106,13 @@ async def serve_until_stopped(settings: Settings, stop: asyncio.Event | None = N
     await runner.setup()
     site = web.SockSite(runner, listener, backlog=_BACKLOG)
     await site.start()
+    runners = [runner]
+    if settings.metrics_address is not None:
+        metrics_runner = web.AppRunner(app[METRICS_APP], access_log=None)
+        await metrics_runner.setup()
+        metrics_listener = own_socket(settings.metrics_address)
+        await web.SockSite(metrics_runner, metrics_listener, backlog=_BACKLOG).start()
+        runners.append(metrics_runner)
     log.info(
         "serving",
         version=__version__,
@@ -121,7 +128,8 @@ async def serve_until_stopped(settings: Settings, stop: asyncio.Event | None = N
         await _wait_for_connections(runner, _LAST_REQUESTS)
         migration.cancel()
         await asyncio.gather(migration, return_exceptions=True)
-        await runner.cleanup()
+        for one in runners:
+            await one.cleanup()
         log.info("stopped")
 
 

@@ -5,10 +5,8 @@ A secret can also come from a file: `GHL_WEBHOOK_SECRET_FILE=/run/secrets/x` sta
 """
 
 import json
-import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
@@ -16,20 +14,17 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from exporter.kpis.grade import GRADE_PARTS, GradePart
 from exporter.receiver.signature import GHL_PUBLIC_KEY, UnusableKey, split_pem
+from exporter.secret_files import SecretFiles, SettingsError
 from exporter.stages import MAPPABLE_STAGES
 
 ONE_MEBIBYTE = 1024 * 1024
 
 
-class SettingsError(ValueError):
-    """The settings can't be used; `problems` says why, one line for each variable."""
-
-    def __init__(self, problems: list[str]) -> None:
-        super().__init__("; ".join(problems))
-        self.problems = problems
-
-
 Names = Annotated[frozenset[str], NoDecode]
+
+SECRETS = frozenset(
+    {"database_url", "redis_url", "ghl_public_keys", "ghl_webhook_secret", "metrics_token"}
+)
 
 
 class Settings(BaseSettings):
@@ -92,6 +87,29 @@ class Settings(BaseSettings):
         ge=1,
         description="Requests that a key may make in a minute, over all copies where Redis is "
         "there. Above: 429. A request may hold 1,000 tracking calls.",
+    )
+    dashboard_cache_ttl: int = Field(
+        15,
+        ge=0,
+        le=3600,
+        description="Seconds that answers of the API are kept in Redis. 0: never.",
+    )
+    cors_origins: Names = Field(
+        frozenset(),
+        description="Origins of web pages that may call the API from a browser, separated by "
+        "commas: `https://app.example.com`. Empty: none.",
+    )
+    metrics_token: SecretStr | None = Field(
+        None,
+        description="Bearer token that `/metrics` asks for. Empty: none is asked for.",
+    )
+    metrics_address: str | None = Field(
+        None,
+        description="host:port where `/metrics` is answered, and nothing else; it is then gone "
+        "from `LISTEN_ADDRESS`.",
+    )
+    audit_retention_days: int = Field(
+        365, ge=1, le=36_500, description="Days after which entries of the audit table go."
     )
     max_body_bytes: int = Field(
         ONE_MEBIBYTE, ge=1024, description="Largest body in bytes, after inflating. Above: 413."
@@ -230,7 +248,7 @@ class Settings(BaseSettings):
         return (
             init_settings,
             env_settings,
-            _SecretFiles(settings_cls, dotenv_settings),
+            SecretFiles(settings_cls, dotenv_settings, SECRETS),
             dotenv_settings,
         )
 
@@ -239,6 +257,7 @@ class Settings(BaseSettings):
         "automated_users",
         "automated_sources",
         "showing_calendars",
+        "cors_origins",
         mode="before",
     )
     @classmethod
@@ -261,7 +280,14 @@ class Settings(BaseSettings):
         except json.JSONDecodeError as error:
             raise ValueError(f"is not JSON: {error}") from None
 
-    @field_validator("inbox_retention_days", "redis_url", "ghl_webhook_secret", mode="before")
+    @field_validator(
+        "inbox_retention_days",
+        "redis_url",
+        "ghl_webhook_secret",
+        "metrics_token",
+        "metrics_address",
+        mode="before",
+    )
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
@@ -309,9 +335,11 @@ class Settings(BaseSettings):
             raise ValueError(str(error)) from None
         return value
 
-    @field_validator("listen_address")
+    @field_validator("listen_address", "metrics_address")
     @classmethod
-    def _host_and_port(cls, value: str) -> str:
+    def _host_and_port(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
         host, separator, port = value.rpartition(":")
         if not separator or not host or not port.isdecimal() or int(port) > 65535:
             raise ValueError("is not host:port")
@@ -328,41 +356,11 @@ class Settings(BaseSettings):
         """Return the time zone of a location's reporting days."""
         return ZoneInfo(self.time_zones.get(location_id, self.time_zones.get("*", "UTC")))
 
-    @property
-    def host_and_port(self) -> tuple[str, int]:
-        """`listen_address` in its two parts; an IPv6 host without its brackets."""
-        host, _, port = self.listen_address.rpartition(":")
-        return host.strip("[]"), int(port)
 
-
-class _SecretFiles(PydanticBaseSettingsSource):
-    """Read `NAME` from the file that the variable `NAME_FILE` names (environment before `.env`)."""
-
-    def __init__(
-        self, settings_cls: type[BaseSettings], dotenv: PydanticBaseSettingsSource
-    ) -> None:
-        super().__init__(settings_cls)
-        dotenv_values: Mapping[str, str | None] = getattr(dotenv, "env_vars", {})
-        self._variables = {k.upper(): v for k, v in (*dotenv_values.items(), *os.environ.items())}
-
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        return self._read(field_name), field_name, False
-
-    def _read(self, field_name: str) -> str | None:
-        path = self._variables.get(f"{field_name.upper()}_FILE")
-        if field_name not in SECRETS or not path:
-            return None
-        try:
-            return Path(path).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise SettingsError([f"{field_name.upper()}_FILE: {error}"]) from None
-
-    def __call__(self) -> dict[str, Any]:
-        found = {name: self._read(name) for name in self.settings_cls.model_fields}
-        return {name: value for name, value in found.items() if value is not None}
-
-
-SECRETS = frozenset({"database_url", "redis_url", "ghl_public_keys", "ghl_webhook_secret"})
+def host_and_port(address: str) -> tuple[str, int]:
+    """Return an address in its two parts; an IPv6 host without its brackets."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
 
 
 def load_settings(**overrides: object) -> Settings:

@@ -9,6 +9,7 @@ import orjson
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from exporter.api.kpi_answers import files_of
 from exporter.inbox.event import BACKFILL, GHL, PLATFORM, InboxEvent
 from exporter.inbox.store import insert_events
 from exporter.kpis.definitions import all_kpis
@@ -129,3 +130,27 @@ def parse(rendered: Rendered) -> list[Metric]:
     assert not rendered.dropped
     text = "".join(samples for _, samples in rendered.families)
     return list(text_string_to_metric_families(text))
+
+
+def rest_values(endpoint: str, answer: dict[str, Any]) -> dict[str, float | None]:
+    """Return an endpoint's figures, keyed as the cases are."""
+    values: dict[str, float | None] = {}
+
+    def note(name: str, labels: Sequence[str], figure: Any, told: dict[str, str]) -> None:
+        if labels:
+            for value, part in figure.items():
+                note(name, labels[1:], part, {**told, labels[0]: value})
+            return
+        text = ",".join(f'{label}="{told[label]}"' for label in sorted(told))
+        values[f"{name}{{{text}}}" if text else name] = figure
+
+    for kpi in files_of(endpoint):
+        for metric in kpi.metric:
+            own = [name for name in kpi.labels if name not in ("location", "window")]
+            more = [metric.label] if metric.label else []
+            if kpi.ranked:
+                for agent in answer["agents"]:
+                    note(metric.name, more, agent[metric.name], {"agent": agent["agent"]})
+            else:
+                note(metric.name, own + more, answer["figures"][metric.name], {})
+    return values

@@ -9,13 +9,26 @@ from typing import Any
 import asyncpg
 import pytest
 
+from exporter.api.keys import create_key
+from exporter.api.kpi_answers import ENDPOINTS
+from exporter.app import create_app
 from exporter.inbox.event import InboxEvent
 from exporter.kpis.definitions import all_kpis
 from exporter.projection.rebuild import rebuild
 from exporter.projection.rules import Rules
 from exporter.settings import Settings, load_settings
 from tests.conftest import SHARED, needs_shared
-from tests.projecting import clear, dump, found, kpis, project_all, received, store, tracked
+from tests.projecting import (
+    clear,
+    dump,
+    found,
+    kpis,
+    project_all,
+    received,
+    rest_values,
+    store,
+    tracked,
+)
 
 pytestmark = needs_shared
 
@@ -34,9 +47,9 @@ def _event(event: dict[str, Any]) -> InboxEvent:
     return received(json.dumps(event["body"]).encode(), event["endpoint"], at)
 
 
-def _settings(case: dict[str, Any], url: str) -> Settings:
+def _settings(case: dict[str, Any], url: str, **more: object) -> Settings:
     given = {name.lower(): value for name, value in case.get("settings", {}).items()}
-    return load_settings(database_url=url, time_zones={"*": case["time_zone"]}, **given)
+    return load_settings(database_url=url, time_zones={"*": case["time_zone"]}, **given, **more)
 
 
 @pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
@@ -80,3 +93,32 @@ async def _compare(
             assert got == (None if value is None else pytest.approx(value, rel=1e-9)), (
                 f"{name} {when}"
             )
+
+
+@pytest.mark.parametrize("path", CASES, ids=lambda path: path.stem)
+async def test_rest_answers_a_case_with_exactly_its_values(
+    path: Path,
+    connection: asyncpg.Connection,
+    database_url: str,
+    tmp_path: Path,
+    aiohttp_client: Any,
+) -> None:
+    case = json.loads(path.read_text())
+    settings = _settings(case, database_url, spool_path=tmp_path / "spool.sqlite3")
+    await store(connection, [_event(event) for event in case["events"]])
+    await project_all(connection, settings)
+    key = await create_key(connection, "test", ["read"], ["*"])
+    client = await aiohttp_client(create_app(settings))
+    headers = {"Authorization": f"Bearer {key}"}
+    query = {"until": case["until"], "days": str(case["days"])}
+    for location, expected in case["expected"].items():
+        values: dict[str, float | None] = {}
+        for endpoint in ENDPOINTS:
+            url = f"/api/business-metrics/{endpoint}/{location}"
+            async with client.get(url, params=query, headers=headers) as response:
+                answer = await response.json()
+                assert response.status == 200, answer
+            values |= rest_values(endpoint, answer)
+        for name, value in expected.items():
+            want = None if value is None else pytest.approx(value, rel=1e-9)
+            assert values.get(name) == want, name

@@ -22,9 +22,11 @@ from tests.conftest import MakeService
 from tests.conftest import Service as RunningService
 
 HEADER = """/*
+endpoint = "revenue-metrics"
 labels = ["location"]
 [[metric]]
 name = "ghl_answer"
+explain = ["leads"]
 unit = "answers"
 help = "Answers."
 */
@@ -34,8 +36,13 @@ help = "Answers."
 def kpi(name: str, sql: str, metric: str | None = None, *, timeout: float | None = None) -> KpiFile:
     return KpiFile(
         name=name,
+        endpoint="revenue-metrics",
         labels=("location",),
-        metric=(Metric(name=metric or f"ghl_{name}", unit="answers", help="Answers."),),
+        metric=(
+            Metric(
+                name=metric or f"ghl_{name}", unit="answers", help="Answers.", explain=("leads",)
+            ),
+        ),
         timeout=timeout,
         sql=sql,
     )

@@ -23,7 +23,8 @@ from exporter.receiver.signature import (
     Verifier,
     split_pem,
 )
-from exporter.settings import Settings, SettingsError, load_settings
+from exporter.secret_files import SettingsError
+from exporter.settings import Settings, load_settings
 
 from .conftest import SHARED, Signer, needs_shared
 

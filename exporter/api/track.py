@@ -16,6 +16,7 @@ from aiohttp import web
 from pydantic import ValidationError
 
 from exporter import tracking
+from exporter.api.audit import Audit
 from exporter.api.calls import MODELS, Call
 from exporter.api.guard import Guard, only_location, require_location
 from exporter.api.keys import TRACK, ApiKey
@@ -42,11 +43,17 @@ class Tracking:
     """Handlers of the tracking calls."""
 
     def __init__(
-        self, settings: Settings, inbox: Inbox, metrics: LiveMetrics, guard: Guard
+        self,
+        settings: Settings,
+        inbox: Inbox,
+        metrics: LiveMetrics,
+        guard: Guard,
+        audit: Audit,
     ) -> None:
         self._inbox = inbox
         self._metrics = metrics
         self._guard = guard
+        self._audit = audit
         self._bodies = BodyReader(settings.max_body_bytes, settings.max_buffered_bytes)
         self._answer_within = settings.answer_within_ms / 1000
 
@@ -69,6 +76,7 @@ class Tracking:
         if model is None:
             raise Problem(404, f"there is no such call; there are {', '.join(tracking.CALLS)}")
         key = await self._guard.key_of(request, TRACK)
+        self._audit.note(request, key, None)
         correlation_id = correlation_id_of(request)
         try:
             with self._bodies.reserve(request):

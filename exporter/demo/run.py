@@ -24,7 +24,8 @@ from exporter.demo.agency import DEMO_PIPELINE_STAGES, DEMO_TIME_ZONES, Agency
 from exporter.demo.servers import EmbeddedPostgres, EmbeddedValkey, Prometheus, ServerError
 from exporter.demo.service import Service
 from exporter.demo.traffic import LiveTraffic, last_received, write_history
-from exporter.settings import SettingsError, load_settings
+from exporter.secret_files import SettingsError
+from exporter.settings import load_settings
 
 _ADDRESS = "127.0.0.1:12105"
 

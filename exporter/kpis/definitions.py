@@ -3,9 +3,11 @@
 A file is one KPI or a family. Its header is TOML in the comment it starts with:
 
     /*
+    endpoint = "revenue-metrics"           # the REST address that answers it
     labels = ["location", "window"]        # the first columns of every row
     [[metric]]                             # the further columns, in any order
     name = "ghl_leads_created"
+    explain = ["leads"]                    # lists of `sql/explain` that it was computed from
     unit = "leads"
     help = "Leads created in the window."
     */
@@ -25,7 +27,7 @@ import re
 import tomllib
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -60,6 +62,7 @@ class Metric(BaseModel):
     name: str = Field(pattern=r"^ghl_[a-z][a-z0-9_]*$")
     unit: str
     help: str
+    explain: tuple[str, ...] = Field(min_length=1)
     label: str | None = None
     columns: dict[str, str] = {}
 
@@ -83,6 +86,7 @@ class KpiFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
+    endpoint: str
     labels: tuple[str, ...] = Field(min_length=1)
     metric: tuple[Metric, ...] = Field(min_length=1)
     timeout: float | None = Field(None, gt=0, description="seconds")
@@ -107,15 +111,23 @@ def shared_query(name: str) -> str:
         raise KpiFileError(f"there is no shared/{name}.sql") from None
 
 
-def read_kpi_file(path: Path) -> KpiFile:
-    """Read one file. Raises KpiFileError."""
+def read_header(path: Path) -> tuple[dict[str, Any], str]:
+    """Return a file's header and its SQL. Raises KpiFileError."""
     match = _HEADER.fullmatch(path.read_text(encoding="utf-8"))
     if match is None:
         raise KpiFileError(f"{path.name}: does not start with a header in /* … */")
     try:
-        header = tomllib.loads(match[1])
-        return KpiFile(name=path.stem, sql=match[2].strip().removesuffix(";"), **header)
-    except (tomllib.TOMLDecodeError, ValidationError, TypeError) as error:
+        return tomllib.loads(match[1]), match[2].strip().removesuffix(";")
+    except tomllib.TOMLDecodeError as error:
+        raise KpiFileError(f"{path.name}: {error}") from None
+
+
+def read_kpi_file(path: Path) -> KpiFile:
+    """Read one file. Raises KpiFileError."""
+    header, sql = read_header(path)
+    try:
+        return KpiFile(name=path.stem, sql=sql, **header)
+    except (ValidationError, TypeError) as error:
         raise KpiFileError(f"{path.name}: {error}") from None
 
 

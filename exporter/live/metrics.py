@@ -104,6 +104,10 @@ class LiveMetrics:
             "Requests to the API that were refused on purpose, by status.",
             ("status",),
         )
+        self.audit_dropped = counter(
+            "audit_entries_dropped_total",
+            "Entries of the audit table that were lost: PostgreSQL was away for too long.",
+        )
         self.call_duration = histogram(
             "tracking_request_duration_seconds",
             "Time from the headers of a request with tracking calls to its answer.",
@@ -217,3 +221,8 @@ class LiveMetrics:
             self.kpi_duration.labels(name)
             self.kpi_failures.labels(name)
             self.kpi_rows_dropped.labels(name)
+
+
+def gauge_value(gauge: Gauge) -> float:
+    """Read a gauge without labels."""
+    return float(next(iter(gauge.collect())).samples[0].value)

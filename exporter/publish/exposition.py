@@ -1,6 +1,7 @@
 """/metrics: the live metrics, rendered now, and the KPI snapshot, copied."""
 
 import gzip
+import hmac
 
 from aiohttp import web
 from prometheus_client import generate_latest
@@ -13,6 +14,8 @@ from prometheus_client.openmetrics.exposition import (
 
 from exporter.kpis.refresh import KpiRefresher
 from exporter.live.metrics import LiveMetrics
+from exporter.publish.problem import Problem
+from exporter.settings import Settings
 
 _OPENMETRICS = "application/openmetrics-text"
 PLAIN_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -36,12 +39,29 @@ def _quality(header: str, name: str) -> float:
 class Exposition:
     """The handler of /metrics."""
 
-    def __init__(self, metrics: LiveMetrics, kpis: KpiRefresher) -> None:
+    def __init__(self, settings: Settings, metrics: LiveMetrics, kpis: KpiRefresher) -> None:
+        self._token = settings.metrics_token
         self._metrics = metrics
         self._kpis = kpis
 
+    def routes(self) -> list[web.RouteDef]:
+        """Return the route."""
+        return [web.get("/metrics", self.metrics)]
+
     async def metrics(self, request: web.Request) -> web.Response:
-        """Answer in OpenMetrics where that is asked for, compressed where that is accepted."""
+        """Answer in OpenMetrics where that is asked for, compressed where that is accepted.
+
+        With `METRICS_TOKEN` set, 401 to whoever does not send it as a bearer token.
+        """
+        if self._token is not None:
+            expected = f"Bearer {self._token.get_secret_value()}".encode()
+            given = request.headers.get("Authorization", "").encode("utf-8", "replace")
+            if not hmac.compare_digest(given, expected):
+                raise Problem(
+                    401,
+                    "send METRICS_TOKEN as a bearer token",
+                    headers={"WWW-Authenticate": "Bearer"},
+                )
         accept = request.headers.get("Accept", "")
         wanted = _quality(accept, _OPENMETRICS)
         openmetrics = wanted > 0 and wanted >= _quality(accept, "text/plain")

@@ -10,7 +10,7 @@ from exporter import __version__
 from exporter.inbox.inbox import Inbox
 from exporter.kpis.definitions import all_kpis
 from exporter.kpis.refresh import KpiRefresher
-from exporter.live.metrics import LiveMetrics
+from exporter.live.metrics import LiveMetrics, gauge_value
 from exporter.settings import Settings
 
 _PAGE = """<!doctype html>
@@ -107,23 +107,23 @@ class Landing:
         if self._settings.redis_url is None:
             lines.append(Line("good", "Redis is not set up; nothing depends on it."))
         else:
-            up = _value(self._metrics.redis_up)
+            up = gauge_value(self._metrics.redis_up)
             lines.append(
                 Line("good", "Redis answers.") if up else Line("warn", "Redis is away: slower.")
             )
         return lines
 
     def _last_webhook(self) -> Line:
-        at = _value(self._metrics.last_webhook)
+        at = gauge_value(self._metrics.last_webhook)
         if not at:
             return Line("good", "No webhook has come since this copy was started.")
         ago = max(0.0, datetime.now(UTC).timestamp() - at)
         return Line("good", f"The last webhook came {_duration(ago)} ago.")
 
     def _projection_lines(self) -> list[Line]:
-        backlog = int(_value(self._metrics.backlog))
-        oldest = _value(self._metrics.oldest_age)
-        quarantined = int(_value(self._metrics.quarantine))
+        backlog = int(gauge_value(self._metrics.backlog))
+        oldest = gauge_value(self._metrics.oldest_age)
+        quarantined = int(gauge_value(self._metrics.quarantine))
         lines = []
         if oldest > 60:
             lines.append(
@@ -135,7 +135,7 @@ class Landing:
             lines.append(
                 Line("warn", f"Events in quarantine: {quarantined:,} (ghl-exporter replay).")
             )
-        if _value(self._metrics.rebuild_due):
+        if gauge_value(self._metrics.rebuild_due):
             lines.append(
                 Line(
                     "warn", "Facts are of other settings or an older version: ghl-exporter rebuild."
@@ -143,7 +143,7 @@ class Landing:
             )
         if self._kpis.refreshed_at is None:
             text = "KPIs are published by another copy, or not computed yet."
-            lines.append(Line("warn" if _value(self._metrics.leader) else "good", text))
+            lines.append(Line("warn" if gauge_value(self._metrics.leader) else "good", text))
         else:
             age = (datetime.now(UTC) - self._kpis.refreshed_at).total_seconds()
             late = age > 3 * self._settings.kpi_interval + 5
@@ -168,6 +168,7 @@ class Landing:
         if not self._inbox.database_up and not self._inbox.spool.usable:
             summary = "Webhooks are refused: they can be stored nowhere."
         links = [
+            ("/docs", "docs", "the API, for people and (/openapi.json) for programs"),
             ("/metrics", "metrics", "live metrics and KPIs, for Prometheus"),
             ("/-/ready", "ready", "can webhooks be stored?"),
             ("/-/healthy", "healthy", "does the process answer?"),
@@ -185,7 +186,7 @@ class Landing:
             + "<li><code>POST /webhooks/ghl</code> — where GHL sends its webhooks</li>"
             + "<li><code>POST /webhooks/workflow</code> — where workflows send theirs</li>",
             role="This copy projects events and publishes KPIs"
-            if _value(self._metrics.leader)
+            if gauge_value(self._metrics.leader)
             else "This copy only receives",
             now=f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}",
         )
@@ -202,9 +203,3 @@ def _duration(seconds: float) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.0f} {unit}"
     return f"{seconds:.0f} s"
-
-
-def _value(gauge: object) -> float:
-    """Read a gauge without labels."""
-    samples = next(iter(gauge.collect())).samples  # type: ignore[attr-defined]
-    return float(samples[0].value)

@@ -1,34 +1,41 @@
 /*
+endpoint = "agent-performance"
 labels = ["location", "window", "agent"]
 ranked = "agent"  # the column `rank`: 0 is beside the limit
 
 [[metric]]
 name = "ghl_agent_deals_closed"
+explain = ["deals"]
 unit = "deals"
 help = "The agent's deals closed in the window. agent unassigned: deals without an owner."
 
 [[metric]]
 name = "ghl_agent_revenue"
+explain = ["deals"]
 unit = "currency"
 help = "Sum of the values of the agent's deals closed in the window, in the location's currency."
 
 [[metric]]
 name = "ghl_agent_average_deal_size"
+explain = ["deals"]
 unit = "currency"
 help = "The agent's revenue divided by the deals that have a value."
 
 [[metric]]
 name = "ghl_agent_leads_assigned"
+explain = ["leads"]
 unit = "leads"
 help = "Leads created in the window whose owner is now the agent."
 
 [[metric]]
 name = "ghl_agent_conversion_ratio"
+explain = ["deals", "leads"]
 unit = "ratio"
 help = "The agent's deals closed divided by leads assigned (two populations: can pass 1)."
 
 [[metric]]
 name = "ghl_agent_first_response_seconds"
+explain = ["answers"]
 unit = "seconds"
 help = "Time to the first answers that the agent gave in the window (the lead may be older), and tracked response times of activities in it: median, mean."
 label = "statistic"
@@ -36,21 +43,25 @@ columns = { median = "response_median", mean = "response_mean" }
 
 [[metric]]
 name = "ghl_agent_ai_usage_ratio"
+explain = ["activities"]
 unit = "ratio"
 help = "Tracked activities with an AI recommendation used divided by tracked activities, of the agent in the window."
 
 [[metric]]
 name = "ghl_agent_match_effectiveness_ratio"
+explain = ["recommendations"]
 unit = "ratio"
 help = "Of the recommendations that the agent made in the window, the share accepted by now."
 
 [[metric]]
 name = "ghl_agent_productivity_score"
+explain = ["deals", "leads", "answers", "activities"]
 unit = "points"
 help = "0 to 100: 40 for conversion, 25 for deal size, 20 for response time and 15 for AI use, each against its target (TARGET_CONVERSION, TARGET_DEAL_SIZE, TARGET_RESPONSE_SECONDS). Parts without a value drop out and the rest is scaled up; fewer than two parts: no score."
 
 [[metric]]
 name = "ghl_agent_deals_change_ratio"
+explain = ["deals"]
 unit = "ratio"
 help = "The agent's deals closed in the window divided by those in as many days before it, minus 1."
 */

@@ -1,13 +1,16 @@
 /*
+endpoint = "revenue-metrics"
 labels = ["location", "window"]
 
 [[metric]]
 name = "ghl_ai_score_correlation"
+explain = ["scored_leads"]
 unit = "correlation"
 help = "Pearson correlation of a lead's first AI score with having a deal by now (1 or 0), over the leads created in the window whose score was told before their first deal closed; needs 30 such leads."
 
 [[metric]]
 name = "ghl_ai_score_auc"
+explain = ["scored_leads"]
 unit = "area"
 help = "Area under the ROC curve of the same scores, ties counted half; needs 30 leads and both outcomes. 0.5 is chance."
 */

@@ -1,8 +1,10 @@
 /*
+endpoint = "revenue-metrics"
 labels = ["location", "window"]
 
 [[metric]]
 name = "ghl_appointment_no_show_ratio"
+explain = ["appointments"]
 unit = "ratio"
 help = "Of the appointments whose start lies in the window: noshow divided by showed and noshow."
 */

@@ -1,8 +1,10 @@
 /*
+endpoint = "revenue-metrics"
 labels = ["location", "window"]
 
 [[metric]]
 name = "ghl_attributed_revenue"
+explain = ["deals"]
 unit = "currency"
 help = "Revenue of the window's deals, in two parts that add up to all of it: ai_assisted (in the ATTRIBUTION_DAYS up to the close the contact reached ai_qualified, accepted a recommendation, or had an activity with an AI recommendation used) and manual."
 label = "attribution"

@@ -1,13 +1,16 @@
 /*
+endpoint = "webhook-performance"
 labels = ["location", "window"]
 
 [[metric]]
 name = "ghl_contact_enrichment_ratio"
+explain = ["completions"]
 unit = "ratio"
 help = "Of the platform's successful completions in the window, the share whose enrichment_data has an entry that is not null, false or empty (0 is a value)."
 
 [[metric]]
 name = "ghl_ai_activation_ratio"
+explain = ["completions"]
 unit = "ratio"
 help = "Of the platform's completions in the window, the share with ai_activated."
 */

@@ -1,8 +1,10 @@
 /*
+endpoint = "agent-performance"
 labels = ["location", "window", "statistic"]
 
 [[metric]]
 name = "ghl_first_response_seconds"
+explain = ["leads"]
 unit = "seconds"
 help = "Time from a lead's creation to the first human answer, over the leads created in the window that have one: median, p90."
 */

@@ -1,8 +1,10 @@
 /*
+endpoint = "agent-performance"
 labels = ["location", "window", "limit_seconds"]
 
 [[metric]]
 name = "ghl_first_response_within_ratio"
+explain = ["leads"]
 unit = "ratio"
 help = "Leads answered within the limit (the limit included) divided by leads created in the window, leaving out unanswered ones younger than the limit."
 */

@@ -1,8 +1,10 @@
 /*
+endpoint = "revenue-metrics"
 labels = ["location", "window", "basis"]
 
 [[metric]]
 name = "ghl_lead_conversion_ratio"
+explain = ["leads", "deals"]
 unit = "ratio"
 help = "period: deals closed divided by leads created, both in the window (can pass 1). cohort: of the leads created in the window, the share that has a deal by now."
 */

@@ -1,28 +1,34 @@
 /*
+endpoint = "revenue-metrics"
 labels = ["location", "window"]
 
 [[metric]]
 name = "ghl_leads_created"
+explain = ["leads"]
 unit = "leads"
 help = "Leads created in the window."
 
 [[metric]]
 name = "ghl_deals_closed"
+explain = ["deals"]
 unit = "deals"
 help = "Deals closed in the window: opportunities that are won now, since a day in it."
 
 [[metric]]
 name = "ghl_revenue"
+explain = ["deals"]
 unit = "currency"
 help = "Sum of the values of the deals closed in the window, in the location's currency."
 
 [[metric]]
 name = "ghl_revenue_per_lead"
+explain = ["deals", "leads"]
 unit = "currency"
 help = "Revenue divided by leads created, both in the window."
 
 [[metric]]
 name = "ghl_average_deal_size"
+explain = ["deals"]
 unit = "currency"
 help = "Revenue divided by the deals closed in the window that have a value."
 */

@@ -1,8 +1,10 @@
 /*
+endpoint = "agent-performance"
 labels = ["location", "window"]
 
 [[metric]]
 name = "ghl_leads_never_answered_ratio"
+explain = ["leads"]
 unit = "ratio"
 help = "Leads without a human answer divided by leads created in the window, leaving out unanswered ones younger than 3600 s."
 */

@@ -1,13 +1,16 @@
 /*
+endpoint = "revenue-metrics"
 labels = ["location"]
 
 [[metric]]
 name = "ghl_open_opportunities"
+explain = ["open_opportunities"]
 unit = "opportunities"
 help = "Opportunities that are open now."
 
 [[metric]]
 name = "ghl_open_pipeline_value"
+explain = ["open_opportunities"]
 unit = "currency"
 help = "Sum of the values of the opportunities that are open now, in the location's currency."
 */

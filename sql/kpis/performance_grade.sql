@@ -1,9 +1,11 @@
 /*
+endpoint = "performance-grade"
 labels = ["location", "window", "grade"]
 uses = ["finished_webhooks", "performance_parts"]
 
 [[metric]]
 name = "ghl_performance_grade"
+explain = ["webhooks", "leads", "deals", "recommendations"]
 unit = "1"
 help = "1 for the grade held and 0 for the others, by the score; no grade where the parts that have a value weigh less than GRADE_COVERAGE of all."
 */

@@ -1,8 +1,10 @@
 /*
+endpoint = "property-matching"
 labels = ["location", "window", "interaction"]
 
 [[metric]]
 name = "ghl_property_interactions"
+explain = ["interactions"]
 unit = "interactions"
 help = "Interactions with recommended properties in the window, by kind."
 */

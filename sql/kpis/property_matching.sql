@@ -1,18 +1,22 @@
 /*
+endpoint = "property-matching"
 labels = ["location", "window"]
 
 [[metric]]
 name = "ghl_recommendations_made"
+explain = ["recommendations"]
 unit = "recommendations"
 help = "Property recommendations made in the window; the same recommendation_id again is the same one."
 
 [[metric]]
 name = "ghl_recommendation_acceptance_ratio"
+explain = ["recommendations"]
 unit = "ratio"
 help = "Of the recommendations made in the window, the share accepted by now: liked or scheduled at least once."
 
 [[metric]]
 name = "ghl_match_to_showing_ratio"
+explain = ["recommendations"]
 unit = "ratio"
 help = "Of the recommendations made in the window, the share that was scheduled by now."
 */

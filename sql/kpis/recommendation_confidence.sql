@@ -1,8 +1,10 @@
 /*
+endpoint = "property-matching"
 labels = ["location", "window"]
 
 [[metric]]
 name = "ghl_recommendation_confidence_correlation"
+explain = ["recommendations"]
 unit = "correlation"
 help = "Pearson correlation of a recommendation's score with being accepted by now (1 or 0), over those made in the window; needs 30 with a score."
 */

@@ -1,8 +1,10 @@
 /*
+endpoint = "property-matching"
 labels = ["location", "window"]
 
 [[metric]]
 name = "ghl_showing_to_offer_ratio"
+explain = ["stage_contacts"]
 unit = "ratio"
 help = "Of the contacts that reached property_showing in the window, the share that by now reached offer_submitted or a later stage."
 */

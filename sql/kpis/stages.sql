@@ -1,13 +1,16 @@
 /*
+endpoint = "revenue-metrics"
 labels = ["location", "window", "stage"]
 
 [[metric]]
 name = "ghl_stage_contacts"
+explain = ["stage_contacts"]
 unit = "contacts"
 help = "Contacts that reached the stage in the window, each at the earliest moment told."
 
 [[metric]]
 name = "ghl_stage_conversion_ratio"
+explain = ["stage_contacts"]
 unit = "ratio"
 help = "Of the contacts that reached the stage in the window, the share that by now reached any later stage."
 */

@@ -1,8 +1,10 @@
 /*
+endpoint = "revenue-metrics"
 labels = ["location", "window", "statistic"]
 
 [[metric]]
 name = "ghl_time_to_conversion_seconds"
+explain = ["deals"]
 unit = "seconds"
 help = "Time from a lead's creation to its deal, over the deals closed in the window whose contact is a lead: mean, median, p90. Deals closed before their lead's creation are left out."
 */

@@ -1,8 +1,10 @@
 /*
+endpoint = "revenue-metrics"
 labels = ["location", "window"]
 
 [[metric]]
 name = "ghl_win_ratio"
+explain = ["finished_opportunities"]
 unit = "ratio"
 help = "Of the opportunities whose present run of won or lost began in the window: won divided by won and lost."
 */

@@ -1,0 +1,77 @@
+"""Answers that may be kept: in Redis for `DASHBOARD_CACHE_TTL` seconds, and by who asked.
+
+An answer's ETag hangs on what it says, not on when it was computed.
+"""
+
+import hashlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import orjson
+from aiohttp import hdrs, web
+from redis.asyncio.client import Pipeline
+
+from exporter.api.export import CSV_TYPE, XLSX_TYPE
+from exporter.cache.redis import Cache
+
+Answer = dict[str, Any]
+
+_KINDS = {"json": "application/json", "csv": CSV_TYPE, "xlsx": XLSX_TYPE}
+
+
+class Answers:
+    """Finds an answer in Redis, or computes and keeps it. `ttl` is in seconds; 0 keeps nothing.
+
+    `version` tells answers of other settings, or of other code, apart.
+    """
+
+    def __init__(self, cache: Cache, ttl: int, version: str) -> None:
+        self._cache = cache
+        self._ttl = ttl
+        self._version = version
+
+    async def find(self, question: str, compute: Callable[[], Awaitable[Answer]]) -> bytes:
+        """Return the answer to a question as JSON. Raises what `compute` raises."""
+        name = "ghl_exporter:answer:" + _digest(f"{self._version}\0{question}")
+        if self._ttl:
+            known = await self._cache.run(lambda pipeline: pipeline.get(name))
+            if known and known[0]:
+                return bytes(known[0])
+        content = orjson.dumps(await compute(), option=orjson.OPT_UTC_Z)
+
+        def keep(pipeline: Pipeline) -> None:
+            pipeline.set(name, content, ex=self._ttl)
+
+        if self._ttl:
+            await self._cache.run(keep)
+        return content
+
+    def respond(
+        self, request: web.Request, content: bytes, kind: str, write: Callable[[Answer], bytes]
+    ) -> web.Response:
+        """Answer JSON content as a kind, or 304 where the asker has it. `write` makes a file."""
+        answer: Answer = orjson.loads(content)
+        says = {key: value for key, value in answer.items() if key != "generated_at"}
+        etag = f'W/"{_digest(kind + orjson.dumps(says).decode())}"'
+        headers = {
+            hdrs.ETAG: etag,
+            hdrs.CACHE_CONTROL: f"private, max-age={self._ttl}",
+            hdrs.VARY: "Authorization, Accept-Encoding",
+        }
+        wanted = request.headers.get(hdrs.IF_NONE_MATCH, "")
+        if wanted.strip() == "*" or etag in (part.strip() for part in wanted.split(",")):
+            return web.Response(status=304, headers=headers)
+        headers[hdrs.CONTENT_TYPE] = _KINDS[kind]
+        if kind != "json":
+            place = "-".join(part for part in request.path.split("/")[3:] if part)
+            safe = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in place)
+            headers[hdrs.CONTENT_DISPOSITION] = f'attachment; filename="{safe}.{kind}"'
+            content = write(answer)
+        response = web.Response(body=content, headers=headers)
+        if kind == "json":
+            response.enable_compression()
+        return response
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:32]

@@ -1,0 +1,76 @@
+"""What a KPI was computed from: its figure, and a page of one of its lists."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from exporter.api.queries import ExplainQuery
+from exporter.database.connect import Connection
+from exporter.kpis.definitions import KpiFile, Metric
+from exporter.kpis.figures import compute_figures, number
+from exporter.kpis.lists import all_lists, query_list
+from exporter.kpis.windows import Window
+from exporter.settings import Settings
+
+
+async def explanation(
+    connection: Connection,
+    kpi: KpiFile,
+    metric: Metric,
+    name: str,
+    query: ExplainQuery,
+    window: Window,
+    settings: Settings,
+    now: datetime,
+) -> dict[str, Any]:
+    """Return the answer of explain, without its period. Raises what asyncpg raises."""
+    found = (await compute_figures(connection, [kpi], [window], settings=settings, now=now))[
+        window.name
+    ]
+    figure: Any = found.values.get(metric.name)
+    if kpi.ranked:
+        figure = [
+            {"agent": row["agent"], "value": row[metric.name]}
+            for row in found.agents
+            if query.agent in (None, row["agent"])
+        ]
+    chosen = all_lists()[name]
+    page = await query_list(
+        connection,
+        chosen,
+        window,
+        query.labels,
+        now=now,
+        limit=query.page_size,
+        offset=(query.page - 1) * query.page_size,
+        timeout=settings.kpi_timeout,
+    )
+    return {
+        "kpi": metric.name,
+        "help": metric.help,
+        "unit": metric.unit,
+        "figure": figure,
+        "lists": list(metric.explain),
+        "list": name,
+        "list_help": chosen.help,
+        "total": page.total,
+        "page": query.page,
+        "page_size": query.page_size,
+        "columns": page.columns,
+        "items": [{key: _plain(value) for key, value in row.items()} for row in page.rows],
+    }
+
+
+def _plain(value: Any) -> Any:
+    """Return a column's value as JSON holds it; numeric ones are decimal numbers before."""
+    return (
+        value
+        if value is None or hasattr(value, "isoformat") or isinstance(value, str)
+        else number(value)
+    )
+
+
+def explain_table(answer: dict[str, Any]) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+    """Return the page as a table: its head and its rows."""
+    columns = answer["columns"]
+    return columns, [[item[name] for name in columns] for item in answer["items"]]

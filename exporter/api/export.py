@@ -1,0 +1,68 @@
+"""Answers as files: CSV and XLSX for spreadsheets, in which no cell starts a formula."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import xlsxwriter
+
+CSV_TYPE = "text/csv; charset=utf-8"
+XLSX_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+
+# What a spreadsheet reads as the beginning of a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
+
+Sheets = Mapping[str, tuple[Sequence[str], Sequence[Sequence[Any]]]]
+
+
+def _cell(value: Any) -> Any:
+    """Return a value as a CSV cell. A text that starts a formula is defused by an apostrophe."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str) and value.startswith(_FORMULA):
+        return f"'{value}"
+    return value
+
+
+def to_csv(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
+    """Write one table. None is an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow(map(_cell, head))
+    writer.writerows([_cell(value) for value in row] for row in rows)
+    return text.getvalue().encode()
+
+
+def to_xlsx(sheets: Sheets) -> bytes:
+    """Write a workbook, a sheet for each table. Texts are written as texts, whatever they hold."""
+    file = io.BytesIO()
+    options = {"in_memory": True, "strings_to_formulas": False, "strings_to_urls": False}
+    with xlsxwriter.Workbook(file, options) as book:
+        bold = book.add_format({"bold": True})
+        for title, (head, rows) in sheets.items():
+            sheet = book.add_worksheet(title[:31])
+            sheet.freeze_panes(1, 0)
+            for column, name in enumerate(head):
+                sheet.write_string(0, column, name, bold)
+            for line, row in enumerate(rows, 1):
+                for column, value in enumerate(row):
+                    if isinstance(value, str):
+                        sheet.write_string(line, column, value)
+                    elif value is not None:
+                        sheet.write(line, column, value)
+            sheet.autofit()
+    return file.getvalue()
+
+
+def flat(answer: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    """Return every figure of nested objects and arrays, by its path."""
+    rows: list[tuple[str, Any]] = []
+    for name, value in answer.items():
+        if isinstance(value, dict):
+            rows += flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list):
+            rows += flat({str(n): item for n, item in enumerate(value, 1)}, f"{prefix}{name}.")
+        else:
+            rows.append((f"{prefix}{name}", value))
+    return rows

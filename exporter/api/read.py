@@ -1,0 +1,289 @@
+"""`/api/business-metrics/…`: what the service knows, for who holds a key with the scope `read`."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import asyncpg
+from aiohttp import web
+
+from exporter.api.answers import Answer, Answers
+from exporter.api.audit import Audit
+from exporter.api.dashboard import sections, top_agents, trends
+from exporter.api.explain import explain_table, explanation
+from exporter.api.export import flat, to_csv, to_xlsx
+from exporter.api.guard import RETRY_AFTER, Guard, require_location
+from exporter.api.keys import READ
+from exporter.api.kpi_answers import ENDPOINTS, files_of, metric_of
+from exporter.api.queries import (
+    AgentsQuery,
+    DashboardQuery,
+    ExplainQuery,
+    Query,
+    read_query,
+)
+from exporter.database.connect import UNAVAILABLE, Connection
+from exporter.fields import clean_text
+from exporter.kpis.definitions import all_kpis
+from exporter.kpis.figures import compute_figures
+from exporter.kpis.windows import Window
+from exporter.publish.problem import Problem
+from exporter.settings import Settings
+
+BASE = "/api/business-metrics"
+_AGENTS_OF_DASHBOARD, _AGENTS_OF_SUMMARY = 10, 3
+
+
+class Reading:
+    """Handlers of the reading endpoints."""
+
+    def __init__(
+        self, settings: Settings, pool: asyncpg.Pool, guard: Guard, answers: Answers, audit: Audit
+    ) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._guard = guard
+        self._answers = answers
+        self._audit = audit
+
+    def routes(self) -> list[web.RouteDef]:
+        """Return the routes."""
+        return [
+            web.get(f"{BASE}/dashboard/{{location_id}}", self.dashboard),
+            web.get(f"{BASE}/summary/{{location_id}}", self.summary),
+            *(web.get(f"{BASE}/{name}/{{location_id}}", self.kpis) for name in ENDPOINTS),
+            web.get(f"{BASE}/explain/{{kpi}}", self.explain),
+        ]
+
+    async def dashboard(self, request: web.Request) -> web.Response:
+        """Everything that executives look at, rates in percent.
+
+        `include_trends=true` adds each figure's daily series and its change against the period
+        before. `format=csv` or `xlsx` makes a file of it.
+        """
+        return await self._dashboard(request, _AGENTS_OF_DASHBOARD)
+
+    async def summary(self, request: web.Request) -> web.Response:
+        """The same as the dashboard, with the three best agents."""
+        return await self._dashboard(request, _AGENTS_OF_SUMMARY)
+
+    async def _dashboard(self, request: web.Request, most_agents: int) -> web.Response:
+        location_id = await self._permit(request, request.match_info["location_id"])
+        query = read_query(request, DashboardQuery)
+        now = datetime.now(UTC)
+        window = query.windows(self._settings, location_id, now)[0]
+
+        async def compute() -> Answer:
+            async with self._database() as connection:
+                await self._require_known(connection, location_id)
+                found = await compute_figures(
+                    connection, all_kpis(), [window], settings=self._settings, now=now
+                )
+                current = found[window.name]
+                names = await _names(connection, location_id)
+                answer = {
+                    **self._period(window, now),
+                    **sections(current),
+                    "top_agents": top_agents(current, names, most_agents),
+                }
+                if query.include_trends:
+                    answer["trends"] = await self._trends(connection, window, current, now)
+                return answer
+
+        question = (
+            f"dashboard {window!r} {most_agents} {query.include_trends} {query.until or now.date()}"
+        )
+        content = await self._answers.find(question, compute)
+        return self._answers.respond(
+            request,
+            content,
+            query.format,
+            _dashboard_csv if query.format == "csv" else _dashboard_xlsx,
+        )
+
+    async def _trends(
+        self, connection: Connection, window: Window, current: Any, now: datetime
+    ) -> dict[str, Any]:
+        length = (window.last_day - window.first_day).days + 1
+        before = Window(
+            window.location_id,
+            "before",
+            window.first_day - timedelta(length),
+            window.first_day - timedelta(1),
+        )
+        days = [window.first_day + timedelta(n) for n in range(length)]
+        each = [Window(window.location_id, day.isoformat(), day, day) for day in days]
+        kpis = [kpi for kpi in all_kpis() if not kpi.ranked]
+        found = await compute_figures(
+            connection, kpis, [before, *each], settings=self._settings, now=now
+        )
+        return trends(current, found["before"], {day: found[day.isoformat()] for day in days})
+
+    async def kpis(self, request: web.Request) -> web.Response:
+        """One family of KPIs, exactly as on /metrics, for any window.
+
+        A figure is a number, null where there is none, or an object by the values of its labels.
+        Ratios are ratios here: 0.25, not 25.
+        """
+        location_id = await self._permit(request, request.match_info["location_id"])
+        endpoint = request.path.split("/")[3]
+        agents = any(kpi.ranked for kpi in files_of(endpoint))
+        query = read_query(request, AgentsQuery if agents else Query)
+        agent_id = query.agent_id if isinstance(query, AgentsQuery) else None
+        now = datetime.now(UTC)
+        window = query.windows(self._settings, location_id, now)[0]
+
+        async def compute() -> Answer:
+            async with self._database() as connection:
+                await self._require_known(connection, location_id)
+                found = await compute_figures(
+                    connection, files_of(endpoint), [window], settings=self._settings, now=now
+                )
+                figures = found[window.name]
+                answer = {**self._period(window, now), "figures": figures.values}
+                if agents:
+                    names = await _names(connection, location_id)
+                    answer["agents"] = [
+                        {**row, "name": names.get(row["agent"])}
+                        for row in figures.agents
+                        if (
+                            row["rank"] <= self._settings.agent_series_limit
+                            if agent_id is None
+                            else row["agent"] == agent_id
+                        )
+                    ]
+                return answer
+
+        content = await self._answers.find(f"{endpoint} {window!r} {agent_id!r}", compute)
+        return self._answers.respond(request, content, "json", _no_file)
+
+    async def explain(self, request: web.Request) -> web.Response:
+        """The deals, leads or recommendations that a KPI was computed from, page by page.
+
+        `list` chooses among a KPI's lists, and labels (`agent`, `stage`, `source` …) narrow one.
+        `format=csv` or `xlsx` makes a file of the page.
+        """
+        key = await self._guard.key_of(request, READ)
+        query = read_query(request, ExplainQuery)
+        location_id = query.location_id
+        self._audit.note(request, key, location_id)
+        require_location(key, location_id)
+        found = metric_of(request.match_info["kpi"])
+        if found is None:
+            raise Problem(404, "there is no such KPI; docs/reference/kpis.md lists them")
+        kpi, metric = found
+        name = query.list or metric.explain[0]
+        if name not in metric.explain:
+            raise Problem(
+                422,
+                "the query is not valid",
+                errors=[{"field": "list", "problem": f"is one of {', '.join(metric.explain)}"}],
+            )
+        now = datetime.now(UTC)
+        window = query.windows(self._settings, location_id, now)[0]
+
+        async def compute() -> Answer:
+            async with self._database() as connection:
+                await self._require_known(connection, location_id)
+                return {
+                    **self._period(window, now),
+                    **await explanation(
+                        connection, kpi, metric, name, query, window, self._settings, now
+                    ),
+                }
+
+        labels = sorted(query.labels.items())
+        question = (
+            f"explain {metric.name} {window!r} {name} {labels} {query.page} {query.page_size}"
+        )
+        content = await self._answers.find(question, compute)
+        if query.format == "csv":
+            return self._answers.respond(
+                request, content, "csv", lambda answer: to_csv(*explain_table(answer))
+            )
+        return self._answers.respond(
+            request,
+            content,
+            query.format,
+            lambda answer: to_xlsx({answer["list"]: explain_table(answer)}),
+        )
+
+    async def _permit(self, request: web.Request, location_id: str) -> str:
+        """Return the location, which the request's key may see. Raises Problem."""
+        key = await self._guard.key_of(request, READ)
+        self._audit.note(request, key, location_id)
+        require_location(key, location_id)
+        if clean_text(location_id) != location_id:
+            raise Problem(404, "there is no such location")
+        return location_id
+
+    async def _require_known(self, connection: Connection, location_id: str) -> None:
+        """Raise Problem for a location that nothing was ever told of: zeros would say too much."""
+        if location_id in self._settings.ghl_location_id:
+            return
+        if not await connection.fetchval(
+            "SELECT EXISTS (SELECT FROM locations WHERE location_id = $1)", location_id
+        ):
+            raise Problem(404, f"nothing has been told of the location {location_id}")
+
+    @asynccontextmanager
+    async def _database(self) -> AsyncIterator[Connection]:
+        try:
+            async with self._pool.acquire(timeout=self._settings.kpi_timeout) as connection:
+                yield connection
+        except (*UNAVAILABLE, TimeoutError, asyncpg.QueryCanceledError):
+            raise Problem(
+                503, "PostgreSQL is away, or took too long", headers=RETRY_AFTER
+            ) from None
+
+    def _period(self, window: Window, now: datetime) -> Answer:
+        return {
+            "location_id": window.location_id,
+            "period_days": (window.last_day - window.first_day).days + 1,
+            "first_day": window.first_day,
+            "last_day": window.last_day,
+            "time_zone": self._settings.zone(window.location_id).key,
+            "generated_at": now,
+        }
+
+
+async def _names(connection: Connection, location_id: str) -> dict[str, str]:
+    """Return the names of a location's users, by their ids."""
+    rows = await connection.fetch(
+        "SELECT user_id, name FROM users WHERE location_id = $1 AND name IS NOT NULL", location_id
+    )
+    return {row["user_id"]: row["name"] for row in rows}
+
+
+def _no_file(answer: Answer) -> bytes:
+    raise AssertionError("this endpoint answers JSON only")
+
+
+def _dashboard_csv(answer: Answer) -> bytes:
+    return to_csv(("figure", "value"), flat(answer))
+
+
+def _dashboard_xlsx(answer: Answer) -> bytes:
+    """Write a sheet for each section, with the agents as a table."""
+    sheets: dict[str, tuple[Sequence[str], Sequence[Sequence[Any]]]] = {}
+    about = {key: value for key, value in answer.items() if not isinstance(value, dict | list)}
+    for name, section in {"about": about, **answer}.items():
+        if name == "trends" and section:
+            sheets[name] = _trend_table(section)
+        elif isinstance(section, dict):
+            sheets[name] = (("figure", "value"), flat(section))
+        elif isinstance(section, list):
+            rows = [dict(flat(agent)) for agent in section]
+            head = list(dict.fromkeys(key for row in rows for key in row)) or ["agent_id"]
+            sheets[name] = (head, [[row.get(key) for key in head] for row in rows])
+    return to_xlsx(sheets)
+
+
+def _trend_table(found: Answer) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
+    days = [point["day"] for point in next(iter(found.values()))["series"]]
+    rows = [
+        [name, trend["previous"], trend["change_rate"], *(at["value"] for at in trend["series"])]
+        for name, trend in found.items()
+    ]
+    return ["figure", "previous", "change_rate", *days], rows

@@ -1,0 +1,63 @@
+"""Ask Redis without ever waiting for it: one that is away is left alone for some seconds."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.client import Pipeline
+from redis.exceptions import RedisError
+
+from exporter.settings import Settings
+
+log = structlog.get_logger()
+
+# Seconds: a cache must not hold up an answer, and one that is away is not asked again at once.
+_TIMEOUT = 0.1
+_PAUSE = 5.0
+
+
+def open_redis(settings: Settings) -> Redis | None:
+    """Return a client for `REDIS_URL`, or None; nothing is connected yet."""
+    if settings.redis_url is None:
+        return None
+    return Redis.from_url(
+        settings.redis_url.get_secret_value(), socket_timeout=2, socket_connect_timeout=2
+    )
+
+
+class Cache:
+    """Runs commands in one round trip. No method raises what Redis or the network raises."""
+
+    def __init__(self, redis: Redis | None) -> None:
+        self._redis = redis
+        self._away_until = 0.0
+
+    @property
+    def usable(self) -> bool:
+        """Tell whether Redis is set up, and was not found away just now."""
+        return self._redis is not None and time.monotonic() >= self._away_until
+
+    async def run(
+        self, fill: Callable[[Pipeline], Any], *, timeout: float = _TIMEOUT
+    ) -> list[Any] | None:
+        """Send what `fill` puts into a pipeline; return the answers, or None without Redis.
+
+        `timeout` is in seconds.
+        """
+        if self._redis is None or not self.usable:
+            return None
+        try:
+            async with (
+                asyncio.timeout(timeout),
+                self._redis.pipeline(transaction=False) as pipeline,
+            ):
+                fill(pipeline)
+                answers: list[Any] = await pipeline.execute()
+                return answers
+        except (RedisError, OSError, TimeoutError) as error:
+            self._away_until = time.monotonic() + _PAUSE
+            log.debug("redis_away", error=repr(error))
+            return None

@@ -1,0 +1,107 @@
+"""The figures of windows, for whoever asks: nested by label instead of rendered as samples."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+import asyncpg
+
+from exporter.database.connect import Connection
+from exporter.kpis.definitions import KpiFile
+from exporter.kpis.refresh import query_kpi
+from exporter.kpis.windows import Window
+from exporter.settings import Settings
+
+Figure = float | dict[str, Any] | None
+
+
+@dataclass
+class Figures:
+    """One window's figures.
+
+    `values`: by metric, a number, None, or an object by the values of a label (of two labels: an
+    object of objects). `agents`: a row for each agent, best first, with metrics by name.
+    """
+
+    values: dict[str, Figure] = field(default_factory=dict)
+    agents: list[dict[str, Any]] = field(default_factory=list)
+
+    def __getitem__(self, name: str) -> Any:
+        return self.values[name]
+
+
+async def compute_figures(
+    connection: Connection,
+    kpis: Iterable[KpiFile],
+    chosen: Sequence[Window],
+    *,
+    settings: Settings,
+    now: datetime,
+) -> dict[str, Figures]:
+    """Compute KPIs for windows of one location; return them by the windows' names.
+
+    Raises what asyncpg raises.
+    """
+    found = {window.name: Figures() for window in chosen}
+    for kpi in kpis:
+        timeout = min(kpi.timeout or settings.kpi_timeout, settings.kpi_timeout)
+        rows = await query_kpi(
+            connection, kpi, list(chosen), settings=settings, now=now, timeout=timeout
+        )
+        labels = [name for name in kpi.labels if name not in ("location", "window")]
+        for figures in found.values():
+            for metric in kpi.metric:
+                if not kpi.ranked:
+                    figures.values[metric.name] = {} if labels or metric.label else None
+        for row in rows:
+            # What holds for now is the same in every window.
+            named = [row["window"]] if "window" in kpi.labels else list(found)
+            for name in named:
+                if kpi.ranked:
+                    found[name].agents.append(_agent(kpi, row))
+                else:
+                    _nest(found[name].values, kpi, labels, row)
+    for figures in found.values():
+        figures.agents.sort(key=_by_rank)
+    return found
+
+
+def _by_rank(row: dict[str, Any]) -> tuple[bool, int]:
+    # Rank 0 is beside the leaderboard: behind it.
+    return row["rank"] == 0, row["rank"]
+
+
+def number(value: Any) -> float | int | None:
+    """Return a value of a query as JSON holds it."""
+    if value is None or isinstance(value, int | float):
+        return value
+    whole = float(value)
+    return int(whole) if whole.is_integer() and abs(whole) < 2**53 else whole
+
+
+def _agent(kpi: KpiFile, row: asyncpg.Record) -> dict[str, Any]:
+    told: dict[str, Any] = {"agent": row["agent"], "rank": row["rank"]}
+    for metric in kpi.metric:
+        if metric.label is None:
+            told[metric.name] = number(row[metric.name])
+        else:
+            told[metric.name] = {key: number(row[at]) for key, at in metric.columns.items()}
+    return told
+
+
+def _nest(
+    values: dict[str, Figure], kpi: KpiFile, labels: Sequence[str], row: asyncpg.Record
+) -> None:
+    for metric in kpi.metric:
+        if metric.label is None:
+            figure: Figure = number(row[metric.name])
+        else:
+            figure = {key: number(row[at]) for key, at in metric.columns.items()}
+        if not labels:
+            values[metric.name] = figure
+            continue
+        place: Any = values[metric.name]
+        for name in labels[:-1]:
+            place = place.setdefault(row[name], {})
+        place[row[labels[-1]]] = figure

@@ -1,0 +1,8 @@
+/*
+help = "Opportunities that are open now, whatever the window."
+order = "opened_day, opportunity_id"
+filters = { agent = "owner_id" }
+*/
+SELECT opportunity_id, contact_id, owner_id, monetary_value, opened_day
+FROM opportunities
+WHERE location_id = $1 AND status = 'open' AND NOT deleted
