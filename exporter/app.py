@@ -102,11 +102,17 @@ def create_app(settings: Settings) -> web.Application:
 
 
 def answers_version(settings: Settings) -> str:
-    """Return what kept answers hang on beside the facts: the code, and what the settings mean."""
+    """Return what kept answers hang on beside the facts: the database, the code, the settings."""
     options = settings.model_dump(
         mode="json", include={*OPTIONS, "agent_series_limit", "ghl_location_id"}
     )
-    return f"{__version__} {Rules.from_settings(settings).fingerprint()} {sorted(options.items())}"
+    parts = (
+        settings.database_url.get_secret_value(),
+        __version__,
+        Rules.from_settings(settings).fingerprint(),
+        sorted(options.items()),
+    )
+    return repr(parts)
 
 
 async def _keep_running(work: Callable[[], Coroutine[Any, Any, None]]) -> None:

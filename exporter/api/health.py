@@ -46,7 +46,7 @@ class HealthReport:
             status="degraded" if problems else "ok",
             problems=problems,
             leader=leads,
-            database_up=self._inbox.database_up,
+            database_up=bool(gauge_value(self._metrics.database_up)),
             redis_up=redis_up,
             spooled_events=self._inbox.spool.events,
             events_waiting=int(gauge_value(self._metrics.backlog)) if leads else None,

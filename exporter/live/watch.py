@@ -33,11 +33,13 @@ class Watch:
         self._pool = pool
         self._redis = redis
         self._metrics = metrics
+        self._answered = True
         spool = inbox.spool
         metrics.spool_events.set_function(lambda: spool.events)
         metrics.spool_set_aside.set_function(lambda: spool.set_aside)
         metrics.spool_bytes.set_function(lambda: spool.size_bytes)
-        metrics.database_up.set_function(lambda: inbox.database_up)
+        # The inbox learns it from commits, which without webhooks there are none of.
+        metrics.database_up.set_function(lambda: inbox.database_up and self._answered)
         metrics.pool_connections.labels("idle").set_function(pool.get_idle_size)
         metrics.pool_connections.labels("in_use").set_function(
             lambda: pool.get_size() - pool.get_idle_size()
@@ -55,7 +57,9 @@ class Watch:
                 row = await connection.fetchrow(_BACKLOG, timeout=_TIMEOUT)
         except (*UNAVAILABLE, asyncpg.PostgresError) as error:
             log.debug("watch_failed", error=repr(error))
+            self._answered = False
             return
+        self._answered = True
         if row is not None:
             self._metrics.backlog.set(row["events"])
             self._metrics.oldest_age.set(row["oldest"])

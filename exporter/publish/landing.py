@@ -85,10 +85,11 @@ class Landing:
 
     def state(self) -> list[Line]:
         """Return the state in sentences."""
-        inbox, spool = self._inbox, self._inbox.spool
+        spool = self._inbox.spool
+        database_up = bool(gauge_value(self._metrics.database_up))
         lines = [
             Line("good", "PostgreSQL takes commits.")
-            if inbox.database_up
+            if database_up
             else Line("bad", "PostgreSQL is away; webhooks go to the local spool.")
         ]
         if spool.events:
@@ -100,7 +101,7 @@ class Landing:
                 Line("warn", f"Spooled webhooks that were set aside: {spool.set_aside:,}.")
             )
         lines.append(self._last_webhook())
-        if inbox.database_up:
+        if database_up:
             lines += self._projection_lines()
         else:
             lines.append(Line("warn", "Facts and KPIs stand still until PostgreSQL is back."))
