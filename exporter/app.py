@@ -20,6 +20,7 @@ from exporter.api.keys import KeyRing
 from exporter.api.limits import RateLimit
 from exporter.api.read import Reading
 from exporter.api.track import Tracking
+from exporter.cache.figures import DayFigures
 from exporter.cache.redis import Cache, open_redis
 from exporter.database.connect import UNAVAILABLE, create_pool
 from exporter.inbox.inbox import Inbox
@@ -54,7 +55,7 @@ def create_app(settings: Settings) -> web.Application:
     cache = Cache(redis)
     inbox = Inbox(settings, metrics)
     kpis = KpiRefresher(settings, pool, metrics)
-    leader = Leader(settings, kpis, metrics)
+    leader = Leader(settings, pool, kpis, DayFigures(settings, cache), metrics)
     watch = Watch(pool, redis, inbox, metrics)
     audit = Audit(pool, metrics, settings.audit_retention_days)
     app = web.Application(middlewares=[cors(settings.cors_origins), _errors(metrics, audit)])

@@ -7,6 +7,7 @@ import time
 import asyncpg
 import structlog
 
+from exporter.cache.figures import DayFigures
 from exporter.database.connect import UNAVAILABLE, connect
 from exporter.database.locks import LEADER_LOCK
 from exporter.inbox.partitions import create_partitions, drop_old_partitions
@@ -25,6 +26,8 @@ _POLL = 0.2
 _PARTITION_CHECK = 3600.0
 # A rebuild is another process's: this is how soon its end is noticed.
 _REBUILD_CHECK = 5.0
+# Changes that come together are set in Redis together.
+_FIGURES_PAUSE = 0.5
 # A statement of the leader may take this long; a lock that somebody holds for longer fails it.
 _COMMAND_TIMEOUT = 60.0
 
@@ -32,8 +35,18 @@ _COMMAND_TIMEOUT = 60.0
 class Leader:
     """Runs in every copy; works in the one that holds the lock, and takes over within seconds."""
 
-    def __init__(self, settings: Settings, kpis: KpiRefresher, metrics: LiveMetrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        pool: asyncpg.Pool,
+        kpis: KpiRefresher,
+        figures: DayFigures,
+        metrics: LiveMetrics,
+    ) -> None:
         self._settings = settings
+        self._pool = pool
+        self._figures = figures
+        self._changed = asyncio.Event()
         self._kpis = kpis
         self._metrics = metrics
         self._rules = Rules.from_settings(settings)
@@ -76,6 +89,7 @@ class Leader:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._project(connection))
             group.create_task(self._refresh())
+            group.create_task(self._publish_figures())
 
     async def _look_whether_rebuild_is_due(self, connection: asyncpg.Connection) -> bool:
         due = await rebuild_is_due(connection, self._rules)
@@ -88,7 +102,9 @@ class Leader:
         )
         partitions_at = looked_at = time.monotonic()
         while True:
-            if not await projector.step():
+            if await projector.step():
+                self._changed.set()
+            else:
                 await asyncio.sleep(_POLL)
             if time.monotonic() - looked_at > _REBUILD_CHECK:
                 looked_at = time.monotonic()
@@ -107,3 +123,16 @@ class Leader:
                 await self._kpis.refresh()
             elapsed = time.monotonic() - started
             await asyncio.sleep(max(self._settings.kpi_interval - elapsed, 0.05))
+
+    async def _publish_figures(self) -> None:
+        """Set the day's figures in Redis after each change, and now and then without one."""
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.kpi_interval):
+                    await self._changed.wait()
+            self._changed.clear()
+            if self._figures.usable:
+                with contextlib.suppress(*UNAVAILABLE):
+                    async with self._pool.acquire(timeout=_RETRY) as connection:
+                        await self._figures.publish(connection)
+            await asyncio.sleep(_FIGURES_PAUSE)
