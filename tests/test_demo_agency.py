@@ -334,7 +334,7 @@ def test_some_leads_wait_and_some_are_never_answered(stories: dict[str, list[Del
 
 
 def test_only_stages_that_can_be_mapped_are_mapped(month: list[Delivery]) -> None:
-    stages = {"ai_qualified", "offer_submitted", "contract_signed"}
+    stages = {"offer_submitted", "contract_signed"}
     assert set(DEMO_PIPELINE_STAGES.values()) == stages
     assert pipeline_stages(DEFAULT_LOCATIONS) == DEMO_PIPELINE_STAGES
     assert len(DEMO_PIPELINE_STAGES) == len(stages) * len(DEFAULT_LOCATIONS)

@@ -129,7 +129,7 @@ def test_shows_live_kpis_and_continues_after_a_stop(
     assert f"another demo is running in {tmp_path / 'demo'}" in second.said().replace("\n", "")
     again.wait_for(lambda: again.total("ghl_leads_created", window="7d") >= leads, 20)
     again.wait_for(lambda: again.total("ghl_exporter_webhooks_total", outcome="stored") > 5, 30)
-    history = re.search(r"history.* ([\d,]+) webhooks", again.said())
+    history = re.search(r"history.* ([\d,]+) events", again.said())
     assert history is not None, again.said()
     assert int(history[1].replace(",", "")) < 1000, "the history was written again"
     again.stop(signal.SIGTERM)

@@ -10,6 +10,8 @@
 again until the exporter has it; `stats` counts, also what was dropped.
 """
 
+import logging
+
 from exporter.client.aio import AsyncClient
 from exporter.client.blocking import Client
 from exporter.client.outbox import Stats
@@ -17,3 +19,5 @@ from exporter.client.sender import ClientError
 from exporter.client.tracking import Processing
 
 __all__ = ["AsyncClient", "Client", "ClientError", "Processing", "Stats"]
+
+logging.getLogger("exporter.client").addHandler(logging.NullHandler())

@@ -138,16 +138,24 @@ class AsyncClient(TracksCalls[Ready[bool], Ready[str]]):
         answer = await self._ask("agent-performance", location_id, query)
         return None if answer is None else answer["agents"]
 
+    async def get_health(self) -> dict[str, Any] | None:
+        """Return how the exporter is, and what waits; None where it can't be had."""
+        return await self._get("health", {})
+
     async def _ask(
         self, endpoint: str, location_id: str | None, query: dict[str, Any]
     ) -> dict[str, Any] | None:
         place = location_id or self._location_id
+        if place is None:
+            self._fail("say which location: the client was made without one")
+            return None
+        return await self._get(f"{endpoint}/{quote(place, safe='')}", query)
+
+    async def _get(self, path: str, query: dict[str, Any]) -> dict[str, Any] | None:
         try:
-            if place is None:
-                raise ClientError("say which location: the client was made without one")
             if self._sender is None:
                 raise ClientError("the client is not started")
-            return await self._sender.get(f"{endpoint}/{quote(place, safe='')}", query)
+            return await self._sender.get(path, query)
         except ClientError as error:
             if self._raise_errors:
                 raise

@@ -99,3 +99,7 @@ class Client(TracksCalls[bool, str]):
     ) -> list[dict[str, Any]] | None:
         """Return the figures of an agent, or of all, best first; None where they can't be had."""
         return self._run(self._inner.get_agent_productivity_metrics(agent_id, location_id, days))
+
+    def get_health(self) -> dict[str, Any] | None:
+        """Return how the exporter is, and what waits; None where it can't be had."""
+        return self._run(self._inner.get_health())

@@ -122,7 +122,7 @@ class Delivery:
 STAGES: Mapping[str, str | None] = MappingProxyType(
     {
         "new": None,
-        "qualified": "ai_qualified",
+        "qualified": None,  # the AI platform tells it
         "viewing": None,
         "offer": "offer_submitted",
         "contract": "contract_signed",

@@ -11,12 +11,14 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import asyncpg
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from nacl.signing import SigningKey
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from exporter.api.keys import EVERYWHERE, READ, TRACK, create_key
 from exporter.bundle import bundled
 from exporter.database.connect import connect
 from exporter.database.migrations import migrate
@@ -28,6 +30,8 @@ from exporter.secret_files import SettingsError
 from exporter.settings import load_settings
 
 _ADDRESS = "127.0.0.1:12105"
+# Stored events that wait: fewer are only those of the moment.
+_MANY = 1000
 
 
 def run_demo(options: argparse.Namespace, console: Console) -> int:
@@ -69,17 +73,19 @@ def _run(options: argparse.Namespace, console: Console, stack: ExitStack) -> Non
         "TIME_ZONES": DEMO_TIME_ZONES,
         "PIPELINE_STAGES": DEMO_PIPELINE_STAGES,
         "KPI_INTERVAL": "5",
+        # The history waits as one: larger steps are quicker.
+        "PROJECTION_BATCH_SIZE": "4000",
         "LOG_FORMAT": "json",
     }
     service = Service(directory, address, settings)
     agency = Agency(seed=1)
     now = datetime.now(UTC)
-    asyncio.run(_prepare(postgres.url(), agency, now, options.days, console))
+    api_key = asyncio.run(_prepare(postgres.url(), agency, now, options.days, console, directory))
     with console.status("starting the service"):
         stack.enter_context(service)
         prometheus = _start_prometheus(directory, address, stack)
-    _say_where(console, service, postgres, prometheus)
-    traffic = LiveTraffic(agency, key, service.url(), options.rate)
+    _say_where(console, service, postgres, prometheus, api_key)
+    traffic = LiveTraffic(agency, key, service.url(), options.rate, api_key)
     asyncio.run(_send_and_show(traffic, now, service, console))
 
 
@@ -108,10 +114,25 @@ def _pem(key: SigningKey) -> str:
     return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
+async def _api_key(connection: asyncpg.Connection, directory: Path) -> str:
+    """Return the demo's API key, for the platform and for people; made at the first start."""
+    path = directory / "api.key"
+    if not path.exists():
+        made = await create_key(connection, "demo", [READ, TRACK], [EVERYWHERE])
+        path.touch(mode=0o600)
+        path.write_text(made)
+    return path.read_text()
+
+
 async def _prepare(
-    database_url: str, agency: Agency, now: datetime, days: int, console: Console
-) -> None:
-    """Bring the database up to date and write the history that it lacks."""
+    database_url: str,
+    agency: Agency,
+    now: datetime,
+    days: int,
+    console: Console,
+    directory: Path,
+) -> str:
+    """Bring the database up to date, write the history that it lacks; return the API key."""
     connection = await connect(load_settings(_env_file=None, database_url=database_url), "demo")
     try:
         await migrate(connection)
@@ -120,21 +141,22 @@ async def _prepare(
         with Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.fields[webhooks]:,} webhooks"),
+            TextColumn("{task.fields[events]:,} events"),
             TimeElapsedColumn(),
             console=console,
         ) as bar:
-            task = bar.add_task("history", total=span, webhooks=0)
+            task = bar.add_task("history", total=span, events=0)
             count = await write_history(
                 connection,
                 agency,
                 since,
                 now,
                 lambda done, at: bar.update(
-                    task, completed=(at - since).total_seconds(), webhooks=done
+                    task, completed=(at - since).total_seconds(), events=done
                 ),
             )
-            bar.update(task, completed=span, webhooks=count)
+            bar.update(task, completed=span, events=count)
+        return await _api_key(connection, directory)
     finally:
         await connection.close()
 
@@ -154,11 +176,17 @@ def _start_prometheus(directory: Path, address: str, stack: ExitStack) -> str | 
 
 
 def _say_where(
-    console: Console, service: Service, postgres: EmbeddedPostgres, prometheus: str | None
+    console: Console,
+    service: Service,
+    postgres: EmbeddedPostgres,
+    prometheus: str | None,
+    api_key: str,
 ) -> None:
     for what, where in (
         ("state of the service", f"{service.url()}/"),
         ("metrics and KPIs", f"{service.url()}/metrics"),
+        ("the API, for people", f"{service.url()}/docs"),
+        ("a key for the API", api_key),
         ("Prometheus", f"{prometheus}/graph" if prometheus else "not found on PATH"),
         ("its alerts", f"{prometheus}/alerts" if prometheus else ""),
         ("PostgreSQL", postgres.url()),
@@ -176,14 +204,19 @@ async def _send_and_show(
     try:
         with console.status("sending") as status:
             while not sending.done():
+                await asyncio.sleep(1)
                 if (status_code := service.ended_with()) is not None:
                     raise ServerError(
                         f"the service ended with status {status_code}; its log: {service.log}"
                     )
-                status.update(
-                    f"sending: {traffic.sent:,} webhooks, {traffic.refused:,} tried again"
+                waiting = await traffic.waiting()
+                behind = (
+                    f"history becomes facts, {waiting:,} events wait; " if waiting > _MANY else ""
                 )
-                await asyncio.sleep(1)
+                status.update(
+                    f"{behind}sending: {traffic.sent:,} webhooks, {traffic.refused:,} tried again, "
+                    f"{traffic.tracked:,} tracking calls"
+                )
         await sending
     finally:
         sending.cancel()

@@ -1,11 +1,14 @@
-"""Send the agency's webhooks: its history through the inbox, its present signed and over HTTP."""
+"""Send what the agency and its platform tell: their history through the inbox, their present over
+HTTP, webhooks signed and tracking calls by the Python client.
+"""
 
 import asyncio
 import base64
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from typing import Any
 from uuid import uuid4
 
 import aiohttp
@@ -13,11 +16,14 @@ import asyncpg
 import orjson
 from nacl.signing import SigningKey
 
+from exporter import tracking
+from exporter.client import AsyncClient
 from exporter.demo.agency import Agency, Delivery
-from exporter.inbox.event import GHL, InboxEvent
+from exporter.demo.platform import PlatformCall, body_of, stream
+from exporter.inbox.event import GHL, PLATFORM, InboxEvent
 from exporter.inbox.partitions import create_partitions
 from exporter.inbox.store import insert_events
-from exporter.receiver.envelope import read_webhook
+from exporter.receiver.envelope import read_call, read_webhook
 from exporter.receiver.signature import ED25519_HEADER
 
 _BATCH = 1000
@@ -25,19 +31,25 @@ _BATCH = 1000
 _FAR = timedelta(days=3650)
 
 
-def as_received(delivery: Delivery) -> InboxEvent:
-    """Return a webhook as the receiver would have stored it when it was sent."""
-    body = orjson.dumps(delivery.body)
-    address = delivery.address_suffix
-    envelope = read_webhook(body, address)
+def as_received(told: Delivery | PlatformCall) -> InboxEvent:
+    """Return a webhook or a tracking call as it would have been stored when it was sent."""
+    if isinstance(told, PlatformCall):
+        fields = body_of(told)
+        body = orjson.dumps(fields)
+        source, address = PLATFORM, told.call
+        envelope = read_call(told.call, body, fields)
+    else:
+        body = orjson.dumps(told.body)
+        source, address = GHL, told.address_suffix
+        envelope = read_webhook(body, address)
     return InboxEvent(
         location_id=envelope.location_id,
-        source=GHL,
+        source=source,
         endpoint=address,
         event_type=envelope.event_type,
         idempotency_key=envelope.idempotency_key,
         correlation_id=uuid4().hex,
-        received_at=delivery.at,
+        received_at=told.at,
         body=body,
     )
 
@@ -49,12 +61,12 @@ async def write_history(
     end: datetime,
     told: Callable[[int, datetime], None],
 ) -> int:
-    """Store what the agency sent from `start` to `end`, and return how many webhooks that were.
+    """Store what was told from `start` to `end`, and return how many events that were.
 
-    `told` hears (webhooks stored, time reached). Written twice, it is stored once.
+    `told` hears (events stored, time reached). Written twice, it is stored once.
     """
     await create_partitions(connection, start.date())
-    deliveries: Iterator[Delivery] = iter(agency.deliveries(start, end))
+    deliveries = stream(agency, start, end)
     count = await _store(connection, list(agency.setup(start)))
     while batch := list(islice(deliveries, _BATCH)):
         count += await _store(connection, batch)
@@ -62,7 +74,9 @@ async def write_history(
     return count
 
 
-async def _store(connection: asyncpg.Connection, deliveries: list[Delivery]) -> int:
+async def _store(
+    connection: asyncpg.Connection, deliveries: Sequence[Delivery | PlatformCall]
+) -> int:
     await insert_events(connection, [as_received(delivery) for delivery in deliveries])
     return len(deliveries)
 
@@ -76,13 +90,16 @@ async def last_received(connection: asyncpg.Connection) -> datetime | None:
 
 
 class LiveTraffic:
-    """Keeps sending what the agency does now, and harmless events beside it, signed."""
+    """Keeps sending what the agency and the platform do now, and harmless events beside it."""
 
-    def __init__(self, agency: Agency, key: SigningKey, url: str, rate: float) -> None:
+    def __init__(
+        self, agency: Agency, key: SigningKey, url: str, rate: float, api_key: str
+    ) -> None:
         self._agency = agency
         self._key = key
         self._url = url
         self._rate = rate
+        self._client = AsyncClient(url, api_key)
         self.sent = 0
         self.refused = 0
 
@@ -90,6 +107,7 @@ class LiveTraffic:
         """Send for ever. What the service refuses or does not answer is sent again, as GHL does."""
         async with (
             aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5)) as session,
+            self._client,
             asyncio.TaskGroup() as group,
         ):
             group.create_task(self._send_business(session, since))
@@ -97,11 +115,35 @@ class LiveTraffic:
                 group.create_task(self._send_chatter(session, int(since.timestamp())))
 
     async def _send_business(self, session: aiohttp.ClientSession, since: datetime) -> None:
-        coming = self._agency.deliveries(since, since + _FAR)
+        coming = stream(self._agency, since, since + _FAR)
         # Its beginning looks back at every life that may go on: seconds, so not in the loop.
-        while delivery := await asyncio.to_thread(next, coming, None):
-            await asyncio.sleep((delivery.at - datetime.now(UTC)).total_seconds())
-            await self._send(session, delivery)
+        while told := await asyncio.to_thread(next, coming, None):
+            await asyncio.sleep((told.at - datetime.now(UTC)).total_seconds())
+            if isinstance(told, PlatformCall):
+                self._track(told)
+            else:
+                await self._send(session, told)
+
+    def _track(self, told: PlatformCall) -> None:
+        methods: dict[str, Any] = {
+            tracking.WEBHOOK_START: self._client.track_webhook_start,
+            tracking.WEBHOOK_COMPLETION: self._client.track_webhook_completion,
+            tracking.CONVERSION: self._client.track_conversion_stage,
+            tracking.AGENT_ACTIVITY: self._client.track_agent_activity,
+            tracking.PROPERTY_RECOMMENDATION: self._client.track_property_recommendation,
+            tracking.PROPERTY_INTERACTION: self._client.track_property_interaction,
+        }
+        methods[told.call](**told.body, occurred_at=told.at)
+
+    async def waiting(self) -> int:
+        """How many stored events are not facts yet; 0 where nobody knows."""
+        health = await self._client.get_health()
+        return (health or {}).get("events_waiting") or 0
+
+    @property
+    def tracked(self) -> int:
+        """How many tracking calls the service has taken."""
+        return self._client.stats.sent
 
     async def _send_chatter(self, session: aiohttp.ClientSession, number: int) -> None:
         while True:

@@ -12,6 +12,7 @@ from exporter.kpis.definitions import KpiFile
 from exporter.kpis.refresh import query_kpi
 from exporter.kpis.windows import Window
 from exporter.settings import Settings
+from exporter.stages import STAGES
 
 Figure = float | dict[str, Any] | None
 
@@ -64,7 +65,20 @@ async def compute_figures(
                     _nest(found[name].values, kpi, labels, row)
     for figures in found.values():
         figures.agents.sort(key=_by_rank)
+        figures.values = {name: _ordered(figure) for name, figure in figures.values.items()}
     return found
+
+
+def _ordered(figure: Figure) -> Figure:
+    """Put label values in an order: stages as they follow, numbers by size, others by name."""
+    if not isinstance(figure, dict):
+        return figure
+    return {key: _ordered(figure[key]) for key in sorted(figure, key=_by_label)}
+
+
+def _by_label(value: str) -> tuple[int, int, str]:
+    stage = STAGES.index(value) if value in STAGES else -1
+    return stage, int(value) if value.isdecimal() else 0, value
 
 
 def _by_rank(row: dict[str, Any]) -> tuple[bool, int]:
