@@ -35,7 +35,7 @@ ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"
 _NOTE = "<!-- Written by `make docs` from the code; changes here are lost. -->\n"
 _COMMANDS = (
-    *("serve", "migrate", "check", "demo", "rebuild", "replay", "import"),
+    *("serve", "migrate", "check", "validate", "demo", "rebuild", "replay", "import"),
     *("keys", "keys create", "keys list", "keys revoke"),
 )
 # Labels whose values come from data; of the others the values are listed.

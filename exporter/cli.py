@@ -1,4 +1,4 @@
-"""The commands: serve, migrate, check, demo, rebuild, replay, import, keys."""
+"""The commands: serve, migrate, check, validate, demo, rebuild, replay, import, keys."""
 
 import argparse
 import asyncio
@@ -66,6 +66,28 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument(
         "--rate", type=float, default=2.0, help="webhooks a second beside the agency's own (2)"
     )
+    validate = add(
+        "validate",
+        "try everything end to end, and hold its speed against the targets",
+        "Without --url it starts embedded servers and a service of its own. With --url it tells a "
+        "service that runs a small story about the location, with the key in GHL_EXPORTER_KEY; "
+        "what needs the database uses DATABASE_URL. Without any of the flags all of it is done "
+        "(demo data only in a database of its own).",
+    )
+    validate.add_argument("--url", help="of a service that runs, http://127.0.0.1:12105 say")
+    validate.add_argument(
+        "--location-id", default="validation", help="the story's location (default: validation)"
+    )
+    validate.add_argument(
+        "--setup-db", action="store_true", help="bring the database up to date, and check it"
+    )
+    validate.add_argument(
+        "--demo-data", action="store_true", help="write 30 days of a simulated agency's history"
+    )
+    validate.add_argument("--test-api", action="store_true", help="ask every endpoint")
+    validate.add_argument(
+        "--performance", action="store_true", help="measure, and compare with the targets"
+    )
     rebuild = add(
         "rebuild",
         "compute every fact anew from the stored events",
@@ -124,6 +146,10 @@ def run(arguments: Sequence[str] | None = None) -> int:
         from exporter.demo.run import run_demo  # noqa: PLC0415 - needs the extra `demo`
 
         return run_demo(options, console)
+    if options.command == "validate":
+        from exporter.validate.run import run_validate  # noqa: PLC0415
+
+        return run_validate(options, console)
     try:
         settings = load_settings()
     except SettingsError as error:

@@ -12,9 +12,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from nacl.signing import SigningKey
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -25,6 +22,7 @@ from exporter.database.migrations import migrate
 from exporter.demo.agency import DEMO_PIPELINE_STAGES, DEMO_TIME_ZONES, Agency
 from exporter.demo.servers import EmbeddedPostgres, EmbeddedValkey, Prometheus, ServerError
 from exporter.demo.service import Service
+from exporter.demo.signing import public_pem, signing_key
 from exporter.demo.traffic import LiveTraffic, last_received, write_history
 from exporter.secret_files import SettingsError
 from exporter.settings import load_settings
@@ -64,12 +62,12 @@ def _run(options: argparse.Namespace, console: Console, stack: ExitStack) -> Non
     with console.status("starting PostgreSQL and Valkey"):
         postgres = stack.enter_context(EmbeddedPostgres(directory))
         valkey = stack.enter_context(EmbeddedValkey(directory))
-    key = _signing_key(directory)
+    key = signing_key(directory)
     settings = {
         "DATABASE_URL": postgres.url(),
         "REDIS_URL": valkey.url(),
         "SPOOL_PATH": str(directory / "spool.sqlite3"),
-        "GHL_PUBLIC_KEYS": _pem(key),
+        "GHL_PUBLIC_KEYS": public_pem(key),
         "TIME_ZONES": DEMO_TIME_ZONES,
         "PIPELINE_STAGES": DEMO_PIPELINE_STAGES,
         "KPI_INTERVAL": "5",
@@ -98,20 +96,6 @@ def _only_one(directory: Path) -> Iterator[None]:
         except BlockingIOError:
             raise ServerError(f"another demo is running in {directory}") from None
         yield
-
-
-def _signing_key(directory: Path) -> SigningKey:
-    """Return the demo's own key, in GHL's place; made at the first start."""
-    path = directory / "signing.key"
-    if not path.exists():
-        path.touch(mode=0o600)
-        path.write_bytes(bytes(SigningKey.generate()))
-    return SigningKey(path.read_bytes())
-
-
-def _pem(key: SigningKey) -> str:
-    public = Ed25519PublicKey.from_public_bytes(bytes(key.verify_key))
-    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
 
 async def _api_key(connection: asyncpg.Connection, directory: Path) -> str:

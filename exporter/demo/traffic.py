@@ -3,7 +3,6 @@ HTTP, webhooks signed and tracking calls by the Python client.
 """
 
 import asyncio
-import base64
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
@@ -20,11 +19,11 @@ from exporter import tracking
 from exporter.client import AsyncClient
 from exporter.demo.agency import Agency, Delivery
 from exporter.demo.platform import PlatformCall, body_of, stream
+from exporter.demo.signing import signature_headers
 from exporter.inbox.event import GHL, PLATFORM, InboxEvent
 from exporter.inbox.partitions import create_partitions
 from exporter.inbox.store import insert_events
 from exporter.receiver.envelope import read_call, read_webhook
-from exporter.receiver.signature import ED25519_HEADER
 
 _BATCH = 1000
 # Longer than any demo runs.
@@ -154,13 +153,12 @@ class LiveTraffic:
 
     async def _send(self, session: aiohttp.ClientSession, delivery: Delivery) -> None:
         body = orjson.dumps(delivery.body)
-        signature = base64.b64encode(self._key.sign(body).signature).decode()
         address = "/".join(filter(None, ("/webhooks/ghl", delivery.address_suffix)))
         pause = 0.5
         while True:
             with suppress(aiohttp.ClientError, TimeoutError, OSError):
                 async with session.post(
-                    self._url + address, data=body, headers={ED25519_HEADER: signature}
+                    self._url + address, data=body, headers=signature_headers(self._key, body)
                 ) as answer:
                     if answer.status < 300:
                         self.sent += 1
