@@ -235,7 +235,8 @@ def _print(
         console.print(f"ratio  refresh / naive refresh at {one.events:,}: {ratio:.2f}")
 
 
-def _size(text: str) -> int:
+def parse_size(text: str) -> int:
+    """Read 10k, 1m or a plain number."""
     number, suffix = text.lower(), 1
     if number[-1:] in _SUFFIXES:
         number, suffix = number[:-1], _SUFFIXES[number[-1]]
@@ -247,7 +248,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--sizes",
-        type=_size,
+        type=parse_size,
         nargs="+",
         default=[10_000, 1_000_000, 5_000_000],
         help="events of history, growing: 10k 1m 5m",

@@ -21,6 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from exporter.api.audit import audit_command
 from exporter.api.keys import KeyProblem, create_key, list_keys, revoke_key
 from exporter.database.connect import UNAVAILABLE, connect
 from exporter.database.migrations import migrate, pending
@@ -189,6 +190,8 @@ async def rebuild_facts(
                     dry_run=dry_run,
                     forget_dropped=forget_dropped,
                 )
+            if not dry_run:
+                await audit_command(connection, "rebuild")
     except (_NoDatabase, RebuildRefused) as error:
         console.print(f"[red]wrong[/]  {error}")
         return 1
@@ -205,6 +208,7 @@ async def replay_quarantined(settings: Settings, console: Console, location: str
         async with _database(settings, "replay") as connection:
             await _require_migrations(connection)
             count = await replay(connection, location)
+            await audit_command(connection, "replay", location or "")
     except _NoDatabase as error:
         console.print(f"[red]wrong[/]  {error}")
         return 1
@@ -229,6 +233,7 @@ async def import_file(settings: Settings, console: Console, path: Path) -> int:
                     report = await import_opportunities(
                         connection, file, lambda size: bar.advance(task, size)
                     )
+                await audit_command(connection, "import", path.name)
     except (_NoDatabase, OSError) as error:
         console.print(f"[red]wrong[/]  {error}")
         return 1
@@ -249,7 +254,10 @@ async def manage_keys(settings: Settings, console: Console, options: argparse.Na
             match options.action:
                 case "create":
                     scopes, locations = options.scopes.split(","), options.locations.split(",")
-                    print(await create_key(connection, options.name, scopes, locations))  # noqa: T201
+                    made = await create_key(connection, options.name, scopes, locations)
+                    detail = f"{made.split('_')[1]} {options.name}"
+                    await audit_command(connection, "keys create", detail)
+                    print(made)  # noqa: T201
                 case "list":
                     for key in await list_keys(connection):
                         state = "revoked" if key.revoked_at else "good"
@@ -264,6 +272,7 @@ async def manage_keys(settings: Settings, console: Console, options: argparse.Na
                     if not await revoke_key(connection, options.key_id):
                         console.print(f"[red]wrong[/]  there is no good key {options.key_id}")
                         return 1
+                    await audit_command(connection, "keys revoke", options.key_id)
                     console.print(f"revoked {options.key_id}")
     except (_NoDatabase, KeyProblem) as error:
         console.print(f"[red]wrong[/]  {error}")

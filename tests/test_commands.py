@@ -53,7 +53,7 @@ async def empty_database_url(postgres: EmbeddedPostgres) -> str:
 def test_help_tells_each_command_and_where_the_settings_are() -> None:
     done = command("--help")
     assert done.returncode == 0
-    for name in ("serve", "migrate", "check", "demo", "rebuild", "replay"):
+    for name in ("serve", "migrate", "check", "validate", "demo", "rebuild", "replay"):
         assert name in done.stdout
         own = command(name, "--help")
         assert own.returncode == 0
@@ -307,7 +307,9 @@ async def test_replay_tries_the_quarantined_events_of_a_location_again(
     assert "0 events wait" in command("replay", database_url=database_url).stderr
 
 
-def test_keys_are_created_listed_and_revoked(database_url: str) -> None:
+async def test_keys_are_created_listed_and_revoked(
+    connection: asyncpg.Connection, database_url: str
+) -> None:
     made = command(
         "keys",
         "create",
@@ -326,6 +328,10 @@ def test_keys_are_created_listed_and_revoked(database_url: str) -> None:
     assert command("keys", "revoke", key_id, database_url=database_url).returncode == 0
     assert command("keys", "revoke", key_id, database_url=database_url).returncode == 1
     assert f"{key_id}  revoked" in command("keys", "list", database_url=database_url).stderr
+    rows = await connection.fetch("SELECT actor, action, detail FROM audit ORDER BY at")
+    assert [row["action"] for row in rows] == ["keys create", "keys revoke"]
+    assert rows[0]["actor"].startswith("command:")
+    assert rows[0]["detail"] == f"{key_id} the platform"
 
 
 @pytest.mark.parametrize(

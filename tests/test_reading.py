@@ -398,3 +398,27 @@ async def test_without_postgres_the_answer_is_503_and_never_zeros(
         return (health["status"], health["database_up"]) == ("degraded", False)
 
     await wait_until(noticed, 20)
+
+
+async def test_the_table_business_metrics_says_the_same_day_by_day(
+    reader: Reader, connection: asyncpg.Connection
+) -> None:
+    names = {
+        "leads_created": "ghl_leads_created",
+        "deals_closed": "ghl_deals_closed",
+        "revenue": "ghl_revenue",
+        "revenue_per_lead": "ghl_revenue_per_lead",
+        "average_deal_size": "ghl_average_deal_size",
+        "win_ratio": "ghl_win_ratio",
+    }
+    for days_ago in range(5):
+        day = (NOW - timedelta(days=days_ago)).date()
+        rows = await connection.fetch(
+            "SELECT metric_name, metric_value::float8 FROM business_metrics"
+            " WHERE location_id = 'a' AND metric_date = $1",
+            day,
+        )
+        told = {row["metric_name"]: row["metric_value"] for row in rows}
+        answer = await reader.json(f"{BASE}/revenue-metrics/a", days=1, until=day)
+        for name, kpi in names.items():
+            assert told.get(name) == answer["figures"][kpi], (name, day)
