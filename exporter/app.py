@@ -51,20 +51,22 @@ def create_app(settings: Settings) -> web.Application:
         locations=settings.ghl_location_id, location_limit=settings.location_series_limit
     )
     pool = create_pool(settings, "kpis")
+    # Apart, so that no question keeps the KPIs waiting for a connection.
+    api_pool = create_pool(settings, "api")
     redis = open_redis(settings)
     cache = Cache(redis)
     inbox = Inbox(settings, metrics)
     kpis = KpiRefresher(settings, pool, metrics)
     leader = Leader(settings, pool, kpis, DayFigures(settings, cache), metrics)
     watch = Watch(pool, redis, inbox, metrics)
-    audit = Audit(pool, metrics, settings.audit_retention_days)
+    audit = Audit(api_pool, metrics, settings.audit_retention_days)
     app = web.Application(middlewares=[cors(settings.cors_origins), _errors(metrics, audit)])
 
     app.router.add_routes(Receiver(settings, inbox, metrics).routes())
-    guard = Guard(KeyRing(pool), RateLimit(cache, settings.api_requests_per_minute))
+    guard = Guard(KeyRing(api_pool), RateLimit(cache, settings.api_requests_per_minute))
     app.router.add_routes(Tracking(settings, inbox, metrics, guard, audit).routes())
     answers = Answers(cache, settings.dashboard_cache_ttl, answers_version(settings))
-    app.router.add_routes(Reading(settings, pool, guard, answers, audit).routes())
+    app.router.add_routes(Reading(settings, api_pool, guard, answers, audit).routes())
     exposition = Exposition(settings, metrics, kpis)
     if settings.metrics_address is None:
         app.router.add_routes(exposition.routes())
@@ -79,6 +81,7 @@ def create_app(settings: Settings) -> web.Application:
 
     async def resources(_: web.Application) -> AsyncIterator[None]:
         await pool
+        await api_pool
         await inbox.start()
         tasks = [
             asyncio.create_task(_keep_running(work)) for work in (leader.run, watch.run, audit.run)
@@ -93,8 +96,9 @@ def create_app(settings: Settings) -> web.Application:
         await inbox.stop()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2):
-                await pool.close()
+                await asyncio.gather(pool.close(), api_pool.close())
         pool.terminate()
+        api_pool.terminate()
         if redis is not None:
             await redis.aclose()
 

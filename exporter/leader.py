@@ -131,8 +131,10 @@ class Leader:
                 async with asyncio.timeout(self._settings.kpi_interval):
                     await self._changed.wait()
             self._changed.clear()
+            started = time.monotonic()
             if self._figures.usable:
                 with contextlib.suppress(*UNAVAILABLE):
                     async with self._pool.acquire(timeout=_RETRY) as connection:
                         await self._figures.publish(connection)
-            await asyncio.sleep(_FIGURES_PAUSE)
+            # Many locations take longer, and shall not take all the time there is.
+            await asyncio.sleep(max(_FIGURES_PAUSE, 4 * (time.monotonic() - started)))

@@ -139,7 +139,7 @@ class Settings(BaseSettings):
         2, ge=1, le=16, description="Connections that commit to the inbox."
     )
     database_pool_size: int = Field(
-        4, ge=2, le=64, description="Connections for KPIs and everything that is not the inbox."
+        4, ge=2, le=64, description="Connections for KPIs, and as many again for the API."
     )
 
     # What the business means

@@ -89,13 +89,15 @@ async def test_the_days_figures_are_absolute_and_come_back_after_a_flush(
 
     await wait_until(all_there)
     assert 0 < await redis.ttl(f"revenue:a:{TODAY}") <= 120
+    # They come after the figures.
+    await wait_until(lambda: redis.exists("property_rec:r"))
     recommendation = json.loads(await redis.get("property_rec:r") or "null")
     assert (recommendation["location_id"], recommendation["score"]) == ("a", 0.5)
     assert 29 * 86_400 < await redis.ttl("property_rec:r") <= 30 * 86_400
 
     await redis.flushall()
     await wait_until(all_there)
-    assert await redis.exists("property_rec:r")
+    await wait_until(lambda: redis.exists("property_rec:r"))
 
     # The deal is lost again: nothing is left of it, also where a key was per agent.
     lost = {"id": "o", "contactId": "c", "status": "lost"}

@@ -3,6 +3,7 @@
 An answer's ETag hangs on what it says, not on when it was computed.
 """
 
+import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -46,7 +47,7 @@ class Answers:
             await self._cache.run(keep)
         return content
 
-    def respond(
+    async def respond(
         self, request: web.Request, content: bytes, kind: str, write: Callable[[Answer], bytes]
     ) -> web.Response:
         """Answer JSON content as a kind, or 304 where the asker has it. `write` makes a file."""
@@ -66,7 +67,8 @@ class Answers:
             place = "-".join(part for part in request.path.split("/")[3:] if part)
             safe = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in place)
             headers[hdrs.CONTENT_DISPOSITION] = f'attachment; filename="{safe}.{kind}"'
-            content = write(answer)
+            # Thousands of rows take a while, in which webhooks come.
+            content = await asyncio.to_thread(write, answer)
         response = web.Response(body=content, headers=headers)
         if kind == "json":
             response.enable_compression()

@@ -1,12 +1,13 @@
 """The dashboard's answer: each field says the KPI it shows; rates are in percent."""
 
 from collections.abc import Iterable, Mapping
-from datetime import date, datetime
+from datetime import date
 from functools import cache
 from typing import Any
 
 from pydantic import BaseModel, Field
 
+from exporter.api.kpi_answers import Period
 from exporter.kpis.definitions import Metric, all_kpis
 from exporter.kpis.figures import Figures
 
@@ -128,15 +129,9 @@ class Trend(BaseModel):
     series: list[Point] = Field(description="The figure of each day of the period, alone.")
 
 
-class Dashboard(BaseModel):
+class Dashboard(Period):
     """Everything that executives look at, of one location and period. Rates are in percent."""
 
-    location_id: str
-    period_days: int
-    first_day: date
-    last_day: date
-    time_zone: str
-    generated_at: datetime
     summary: Summary
     ghl_integration: Integration
     business_impact: BusinessImpact

@@ -21,6 +21,7 @@ code { font-size: .92em; overflow-wrap: anywhere; } .muted { opacity: .75; }
 table { border-collapse: collapse; width: 100%; margin: .4rem 0; font-size: .95rem; }
 th, td { text-align: left; vertical-align: top; padding: .25rem .6rem .25rem 0;
   border-bottom: 1px solid light-dark(#eaeef2, #2a3038); }
+td:first-child { white-space: nowrap; }
 a { color: inherit; }
 """
 

@@ -95,7 +95,7 @@ class Reading:
             f"dashboard {window!r} {most_agents} {query.include_trends} {query.until or now.date()}"
         )
         content = await self._answers.find(question, compute)
-        return self._answers.respond(
+        return await self._answers.respond(
             request,
             content,
             query.format,
@@ -156,7 +156,7 @@ class Reading:
                 return answer
 
         content = await self._answers.find(f"{endpoint} {window!r} {agent_id!r}", compute)
-        return self._answers.respond(request, content, "json", _no_file)
+        return await self._answers.respond(request, content, "json", _no_file)
 
     async def explain(self, request: web.Request) -> web.Response:
         """The deals, leads or recommendations that a KPI was computed from, page by page.
@@ -199,10 +199,10 @@ class Reading:
         )
         content = await self._answers.find(question, compute)
         if query.format == "csv":
-            return self._answers.respond(
+            return await self._answers.respond(
                 request, content, "csv", lambda answer: to_csv(*explain_table(answer))
             )
-        return self._answers.respond(
+        return await self._answers.respond(
             request,
             content,
             query.format,

@@ -1,7 +1,7 @@
 """The day's figures in Redis, for the platform to read in one step: absolute values, never counted.
 
-They are set again and again, and expire soon: a flushed Redis is filled again, and where nobody
-sets them any more there is no value rather than an old one.
+They are set when they change, all of them again and again, and expire soon: a flushed Redis is
+filled again, and where nobody sets them any more there is no value rather than an old one.
 """
 
 from collections.abc import Callable, Sequence
@@ -30,6 +30,8 @@ _CHUNK = 1000
 _TIMEOUT = 2.0
 _MARKER = "ghl_exporter:recommendations"
 
+_LONG_AGO = datetime(1970, 1, 2, tzinfo=UTC)
+
 Fill = Callable[[Pipeline, Sequence[Any]], None]
 
 _RECOMMENDATIONS = """
@@ -49,8 +51,9 @@ class DayFigures:
     def __init__(self, settings: Settings, cache_: Cache) -> None:
         self._settings = settings
         self._cache = cache_
-        self._known: set[str] = set()
-        self._recommended_until = self._all_at = datetime(1970, 1, 2, tzinfo=UTC)
+        self._expiry = max(_LEAST_EXPIRY, round(8 * settings.kpi_interval))
+        self._sent: dict[str, str] = {}
+        self._all_sent_at = self._recommended_until = self._all_recommended_at = _LONG_AGO
 
     @property
     def usable(self) -> bool:
@@ -58,13 +61,22 @@ class DayFigures:
         return self._cache.usable
 
     async def publish(self, connection: Connection) -> None:
-        """Set everything anew. Raises what asyncpg raises; Redis may be away."""
+        """Set what has changed, and everything now and then, or where Redis has lost it.
+
+        Raises what asyncpg raises; Redis may be away.
+        """
+        marked = await self._cache.run(lambda pipeline: pipeline.exists(_MARKER))
+        if marked is None:
+            return
+        if not marked[0]:
+            self._all_sent_at = self._all_recommended_at = _LONG_AGO
         now = datetime.now(UTC)
         locations, _ = await reported_locations(connection, self._settings)
-        await self._days(connection, locations, now)
-        await self._recommendations(connection, locations, now)
+        days = await self._days(connection, locations, now)
+        if days and await self._recommendations(connection, locations, now):
+            await self._cache.run(lambda pipeline: pipeline.set(_MARKER, "1"))
 
-    async def _days(self, connection: Connection, locations: list[str], now: datetime) -> None:
+    async def _days(self, connection: Connection, locations: list[str], now: datetime) -> bool:
         places, days = [], []
         for location_id in locations:
             today = now.astimezone(self._settings.zone(location_id)).date()
@@ -72,30 +84,33 @@ class DayFigures:
             days += [today, today - timedelta(1)]
         rows = await connection.fetch(_days_sql(), places, days, list(STAGES), list(INTERACTIONS))
         values = {row["name"]: row["value"] for row in rows if row["value"] is not None}
-        gone = self._known - values.keys()
-        expiry = max(_LEAST_EXPIRY, round(4 * self._settings.kpi_interval))
+        everything = now - self._all_sent_at > timedelta(seconds=self._expiry / 3)
+        changed = [n for n, value in values.items() if everything or self._sent.get(n) != value]
+        gone = self._sent.keys() - values.keys()
 
         def set_all(pipeline: Pipeline, names: Sequence[str]) -> None:
             for name in names:
                 if name in values:
-                    pipeline.set(name, values[name], ex=expiry)
+                    pipeline.set(name, values[name], ex=self._expiry)
                 else:
                     pipeline.delete(name)
 
-        if await self._send([*values, *gone], set_all):
-            self._known = set(values)
+        if not await self._send([*changed, *gone], set_all):
+            return False
+        self._sent = values
+        if everything:
+            self._all_sent_at = now
+        return True
 
     async def _recommendations(
         self, connection: Connection, locations: list[str], now: datetime
-    ) -> None:
-        marked = await self._cache.run(lambda pipeline: pipeline.exists(_MARKER))
-        if marked is None:
-            return
-        from_ = self._recommended_until - _OVERLAP
-        if not marked[0] or now - self._all_at > _ALL_RECOMMENDATIONS_EVERY:
-            from_, self._all_at = now - timedelta(_RECOMMENDATION_DAYS), now
-        day = (from_ - timedelta(1)).date()
-        rows = await connection.fetch(_RECOMMENDATIONS, locations, day, from_)
+    ) -> bool:
+        everything = now - self._all_recommended_at > _ALL_RECOMMENDATIONS_EVERY
+        since = self._recommended_until - _OVERLAP
+        if everything:
+            since = now - timedelta(_RECOMMENDATION_DAYS)
+        day = (since - timedelta(1)).date()
+        rows = await connection.fetch(_RECOMMENDATIONS, locations, day, since)
 
         def set_all(pipeline: Pipeline, chunk: Sequence[Any]) -> None:
             for row in chunk:
@@ -105,9 +120,12 @@ class DayFigures:
                     body = orjson.dumps(dict(row))
                     pipeline.set(f"property_rec:{row['recommendation_id']}", body, ex=seconds)
 
-        if await self._send(rows, set_all):
-            self._recommended_until = now
-            await self._cache.run(lambda pipeline: pipeline.set(_MARKER, "1"))
+        if not await self._send(rows, set_all):
+            return False
+        self._recommended_until = now
+        if everything:
+            self._all_recommended_at = now
+        return True
 
     async def _send(self, items: Sequence[Any], fill: Fill) -> bool:
         """Send items in chunks; return whether all of them arrived."""

@@ -18,7 +18,6 @@ _BATCH = 1000
 # Seconds. Back-off doubles from the first to the last, each time by a random share of it.
 _FIRST_PAUSE, _LAST_PAUSE = 0.2, 10.0
 _TIMEOUT = 10.0
-_TRY_AGAIN = 429
 
 
 class ClientError(Exception):

@@ -54,7 +54,7 @@ async def check_functions(
     started = time.monotonic()
     grown: dict[tuple[str, str], float] = {}
     while grown != expected and time.monotonic() - started < _PATIENCE:
-        # Answers are kept for a while; another last agent would not be another question.
+        # An answer that was kept is some seconds old.
         after = await client.get_executive_dashboard_metrics(days=1)
         grown = {
             place: _at(after, place) - _at(before, place) for place in expected if after is not None
