@@ -13,6 +13,7 @@ import pytest
 from exporter.database.connect import UNAVAILABLE, create_pool
 from exporter.kpis import definitions, refresh
 from exporter.kpis.definitions import KpiFile, KpiFileError, Metric, all_kpis, read_kpi_file
+from exporter.kpis.lists import all_lists
 from exporter.kpis.refresh import KpiRefresher
 from exporter.kpis.snapshot import DuplicateLabels, Snapshot, render
 from exporter.kpis.windows import windows
@@ -295,6 +296,30 @@ async def test_no_kpi_reads_more_than_its_windows(
             "n || '-' || k, day, day, day, true, true, true",
             many,
         ),
+        (
+            "conversion_pipeline (location_id, contact_id, stage, reached_at, reached_day,"
+            " advanced)",
+            "n || '-' || k, 'lead_created', day, day, true",
+            many,
+        ),
+        (
+            "opportunities (location_id, opportunity_id, status, opened_day, run_began_day,"
+            " deleted)",
+            "n || '-' || k, CASE WHEN k = 1 THEN 'open' ELSE 'won' END, day, day, false",
+            many,
+        ),
+        (
+            "appointments (location_id, appointment_id, status, start_day, scheduled_at, deleted)",
+            "n || '-' || k, 'showed', day, day, false",
+            many,
+        ),
+        (
+            "interactions (location_id, recommendation_id, idempotency_key, interaction,"
+            " happened_at, happened_day)",
+            "n || '-' || k, 'k', 'liked', day, day",
+            many,
+        ),
+        ("webhook_outcomes", "day, 'receiver', n || '-' || k, 'ContactCreate', false", many),
         ("agent_performance", f"day, k::text{', 1' * 9}", many),
         ("daily_business", f"day{', 1' * 17}", one),
         ("daily_stages", "day, 'lead_created', 1, 1, 1", one),
@@ -319,3 +344,11 @@ async def test_no_kpi_reads_more_than_its_windows(
         read_whole = set(re.findall(r"Seq Scan on (\w+)", "\n".join(row[0] for row in plan)))
         # A cell of each day that has an open opportunity: thousands at most.
         assert read_whole <= {"open_pipeline"}, file.name
+    first, last = date(2026, 4, 2), date(2026, 6, 30)
+    for found in all_lists().values():
+        text, _ = found.statement({})
+        plan = await connection.fetch(
+            f"EXPLAIN {text.format('*')}", "loc-1", first, last, datetime.now(UTC)
+        )
+        lines = "\n".join(row[0] for row in plan)
+        assert "Seq Scan" not in lines, (found.name, lines)

@@ -38,7 +38,8 @@ class KpiList(BaseModel):
     filters: dict[str, str] = {}
     sql: str
 
-    def _filtered(self, labels: Mapping[str, str]) -> tuple[str, list[str]]:
+    def statement(self, labels: Mapping[str, str]) -> tuple[str, list[str]]:
+        """Return the SQL, with `{}` for what is selected, and the values of its filters."""
         chosen = [(column, labels[name]) for name, column in self.filters.items() if name in labels]
         where = " AND ".join(f"{column} = ${n}" for n, (column, _) in enumerate(chosen, 5))
         text = f"{_PARAMETERS} SELECT {{}} FROM (\n{self.sql}\n) AS list"
@@ -82,7 +83,7 @@ async def query_list(
 
     `timeout` is in seconds.
     """
-    text, values = chosen._filtered(labels)
+    text, values = chosen.statement(labels)
     given: list[Any] = [window.location_id, window.first_day, window.last_day, now, *values]
     total = await connection.fetchval(text.format("count(*)"), *given, timeout=timeout)
     statement = await connection.prepare(

@@ -40,7 +40,7 @@ async def check_functions(
     client.track_agent_activity("validator", "call", contact_id=name, ai_recommendation_used=True)
     client.track_property_recommendation(name, contact_id=name, agent_id="validator")
     client.track_property_interaction(name, "liked", contact_id=name)
-    sent = await client.flush(_PATIENCE / 2)
+    sent = await client.flush(_PATIENCE / 4)
     stats = client.stats
     report.add(
         group, "tracking calls are taken", sent, f"{stats.sent} taken, {stats.rejected} wrong"
