@@ -121,6 +121,7 @@ class KeyRing:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
         self._found: dict[str, tuple[float, bytes, ApiKey | None]] = {}
+        self._any = (-_FRESH, False)
 
     async def find(self, token: str) -> ApiKey | None:
         """Return the key that a token stands for, or None. Raises one of `UNAVAILABLE`."""
@@ -136,13 +137,19 @@ class KeyRing:
 
     async def any(self) -> bool:
         """Tell whether any key can be used at all. Raises one of `UNAVAILABLE`."""
+        at, found = self._any
+        # Whoever knocks without a key shall not cost a query each time.
+        if time.monotonic() - at < _FRESH:
+            return found
         async with self._pool.acquire(timeout=_TIMEOUT) as connection:
-            return bool(
+            found = bool(
                 await connection.fetchval(
                     "SELECT EXISTS (SELECT FROM api_keys WHERE revoked_at IS NULL)",
                     timeout=_TIMEOUT,
                 )
             )
+        self._any = (time.monotonic(), found)
+        return found
 
     async def _look_up(self, key_id: str) -> tuple[ApiKey | None, bytes]:
         now = time.monotonic()

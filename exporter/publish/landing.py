@@ -185,7 +185,8 @@ class Landing:
                 for url, _, text in links
             )
             + "<li><code>POST /webhooks/ghl</code> — where GHL sends its webhooks</li>"
-            + "<li><code>POST /webhooks/workflow</code> — where workflows send theirs</li>",
+            + "<li><code>POST /webhooks/workflow</code> — where workflows send theirs</li>"
+            + "<li><code>POST /api/business-metrics/track/…</code> — the AI platform's calls</li>",
             role="This copy projects events and publishes KPIs"
             if gauge_value(self._metrics.leader)
             else "This copy only receives",
