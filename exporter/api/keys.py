@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import math
 import secrets
 import time
 from collections.abc import Iterable
@@ -121,7 +122,7 @@ class KeyRing:
     def __init__(self, pool: asyncpg.Pool) -> None:
         self._pool = pool
         self._found: dict[str, tuple[float, bytes, ApiKey | None]] = {}
-        self._any = (-_FRESH, False)
+        self._any_until = -math.inf
 
     async def find(self, token: str) -> ApiKey | None:
         """Return the key that a token stands for, or None. Raises one of `UNAVAILABLE`."""
@@ -137,19 +138,16 @@ class KeyRing:
 
     async def any(self) -> bool:
         """Tell whether any key can be used at all. Raises one of `UNAVAILABLE`."""
-        at, found = self._any
         # Whoever knocks without a key shall not cost a query each time.
-        if time.monotonic() - at < _FRESH:
-            return found
+        if time.monotonic() < self._any_until:
+            return True
         async with self._pool.acquire(timeout=_TIMEOUT) as connection:
-            found = bool(
-                await connection.fetchval(
-                    "SELECT EXISTS (SELECT FROM api_keys WHERE revoked_at IS NULL)",
-                    timeout=_TIMEOUT,
-                )
+            found = await connection.fetchval(
+                "SELECT EXISTS (SELECT FROM api_keys WHERE revoked_at IS NULL)", timeout=_TIMEOUT
             )
-        self._any = (time.monotonic(), found)
-        return found
+        if found:
+            self._any_until = time.monotonic() + _FRESH
+        return bool(found)
 
     async def _look_up(self, key_id: str) -> tuple[ApiKey | None, bytes]:
         now = time.monotonic()
