@@ -6,13 +6,16 @@ import os
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, get_args
 
 import asyncpg
 import pytest
 
 from exporter.api.keys import create_key, revoke_key
 from exporter.client import AsyncClient, Client, ClientError
+from exporter.client.tracking import Interaction, Stage
+from exporter.stages import STAGES
+from exporter.tracking import INTERACTIONS
 from tests.conftest import MakeService, Service, wait_until
 
 ABSENCE = float(os.environ.get("ABSENCE", "10"))
@@ -184,3 +187,20 @@ async def test_a_time_without_the_exporter_under_load_loses_nothing_and_slows_no
         return service.metrics().get('ghl_leads_created{location="loc",window="7d"}') == told
 
     await wait_until(counted, 60)
+
+
+def test_the_types_say_what_the_exporter_takes() -> None:
+    assert get_args(Stage) == STAGES
+    assert get_args(Interaction) == INTERACTIONS
+
+
+def test_whatever_is_passed_and_whenever_nothing_is_raised() -> None:
+    client = Client("http://127.0.0.1:9", "a key\n", location_id="loc")
+    assert not client.track_agent_activity("ann", occurred_at="today")  # type: ignore[arg-type]
+    assert not client.track_agent_activity("ann", more=2**70)
+    assert client.get_health() is None
+    client.close(0.1)
+    assert not client.track_agent_activity("ann")
+    assert client.get_business_dashboard_metrics() is None
+    assert not client.flush()
+    assert (client.stats.rejected, client.stats.dropped) == (2, 1)

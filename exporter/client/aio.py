@@ -61,6 +61,7 @@ class AsyncClient(TracksCalls[Ready[bool], Ready[str]]):
     async def start(self) -> None:
         """Begin to send. What was queued before is sent too."""
         if self._sender is None:
+            self._outbox.open()
             self._sender = Sender(self._url, self._key, self._outbox, self._timeout)
             self._task = asyncio.create_task(self._sender.run())
             self._sender.wake()
@@ -79,7 +80,7 @@ class AsyncClient(TracksCalls[Ready[bool], Ready[str]]):
             await self._task
         await self._sender.close()
         self._sender = self._task = None
-        if lost := self._outbox.drop_all():
+        if lost := self._outbox.close():
             log.error("closed with %d calls that the exporter never took", lost)
 
     async def __aenter__(self) -> "AsyncClient":

@@ -32,7 +32,7 @@ class Client(TracksCalls[bool, str]):
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Wait until everything is with the exporter; return False after `timeout` seconds."""
-        return self._run(self._inner.flush(timeout))
+        return bool(self._ask(self._inner.flush(timeout)))
 
     def close(self, timeout: float = 5.0) -> None:
         """Send what waits for at most `timeout` seconds; what is left is dropped, and counted."""
@@ -64,6 +64,14 @@ class Client(TracksCalls[bool, str]):
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._inner._wake)
 
+    def _ask(self, work: Coroutine[Any, Any, T | None]) -> T | None:
+        """Wait for an answer; None, or ClientError where errors are to be raised, once closed."""
+        if self._loop.is_closed():
+            work.close()
+            self._fail("the client is closed")
+            return None
+        return self._run(work)
+
     def _run(self, work: Coroutine[Any, Any, T]) -> T:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
@@ -76,7 +84,7 @@ class Client(TracksCalls[bool, str]):
         include_trends: bool = False,
     ) -> dict[str, Any] | None:
         """Return the dashboard, rates in percent; None where it can't be had."""
-        return self._run(
+        return self._ask(
             self._inner.get_executive_dashboard_metrics(
                 location_id, days, until=until, include_trends=include_trends
             )
@@ -86,20 +94,20 @@ class Client(TracksCalls[bool, str]):
         self, location_id: str | None = None, days: int = 30
     ) -> dict[str, Any] | None:
         """Return the summary, rates in percent; None where it can't be had."""
-        return self._run(self._inner.get_business_dashboard_metrics(location_id, days))
+        return self._ask(self._inner.get_business_dashboard_metrics(location_id, days))
 
     def calculate_revenue_per_lead(
         self, location_id: str | None = None, days: int = 30
     ) -> float | None:
         """Return revenue per lead, in the location's currency; None also where it has no value."""
-        return self._run(self._inner.calculate_revenue_per_lead(location_id, days))
+        return self._ask(self._inner.calculate_revenue_per_lead(location_id, days))
 
     def get_agent_productivity_metrics(
         self, agent_id: str | None = None, location_id: str | None = None, days: int = 30
     ) -> list[dict[str, Any]] | None:
         """Return the figures of an agent, or of all, best first; None where they can't be had."""
-        return self._run(self._inner.get_agent_productivity_metrics(agent_id, location_id, days))
+        return self._ask(self._inner.get_agent_productivity_metrics(agent_id, location_id, days))
 
     def get_health(self) -> dict[str, Any] | None:
         """Return how the exporter is, and what waits; None where it can't be had."""
-        return self._run(self._inner.get_health())
+        return self._ask(self._inner.get_health())

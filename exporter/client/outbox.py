@@ -35,11 +35,17 @@ class Outbox:
         self._number = 0
         self._stats = Stats()
         self._dropping = False
+        self._closed = False
+
+    def open(self) -> None:
+        """Take calls again after a close."""
+        with self._lock:
+            self._closed = False
 
     def put(self, call: str, body: Body) -> bool:
-        """Queue a call; return False, and count it as dropped, where there is no room."""
+        """Queue a call; return False, and count it as dropped, where there is no room for it."""
         with self._lock:
-            full = self._count >= self._most
+            full = self._closed or self._count >= self._most
             if full:
                 self._stats.dropped += 1
             else:
@@ -49,7 +55,7 @@ class Outbox:
                 self._waiting.setdefault(call, deque()).append((self._number, body))
             first, self._dropping = full and not self._dropping, full
         if first:
-            log.warning("the queue is full (%d calls): calls are dropped", self._most)
+            log.warning("the queue is closed, or full (%d calls): calls are dropped", self._most)
         return not full
 
     def peek(self, most: int) -> tuple[str, list[Body]] | None:
@@ -85,9 +91,10 @@ class Outbox:
         with self._lock:
             self._stats.rejected += 1
 
-    def drop_all(self) -> int:
-        """Drop what still waits, and return how much that was."""
+    def close(self) -> int:
+        """Drop what still waits and all that follows; return how much waited."""
         with self._lock:
+            self._closed = True
             count, self._count = self._count, 0
             self._waiting.clear()
             self._stats.dropped += count

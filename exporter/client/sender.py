@@ -32,7 +32,8 @@ class Sender:
         self._most = _BATCH
         self._session = aiohttp.ClientSession(
             base_url=url.rstrip("/") + "/",
-            headers={"Authorization": f"Bearer {key}"},
+            # A key that was read from a file ends with a line's end.
+            headers={"Authorization": f"Bearer {key.strip()}"},
             timeout=aiohttp.ClientTimeout(total=timeout),
         )
         self._more = asyncio.Event()
@@ -54,7 +55,11 @@ class Sender:
                 self._empty.set()
                 await self._more.wait()
                 continue
-            wait = await self._send(*batch)
+            try:
+                wait = await self._send(*batch)
+            except Exception as error:  # a fault of ours: what waits is kept, and tried again
+                log.exception("sending failed: %r", error)
+                wait = 0.0
             if wait is None:
                 pause = _FIRST_PAUSE
                 continue
@@ -120,7 +125,8 @@ class Sender:
                     raise ClientError(f"the exporter answers {response.status}: {text}")
                 found: dict[str, Any] = orjson.loads(answer)
                 return found
-        except (aiohttp.ClientError, OSError, TimeoutError, orjson.JSONDecodeError) as error:
+        # ValueError: what is no URL, no header, or no JSON.
+        except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
             raise ClientError(f"the exporter is away: {error!r}") from error
 
     async def close(self) -> None:

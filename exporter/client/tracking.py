@@ -267,12 +267,12 @@ class TracksCalls(Generic[Queued, TrackingId]):
         idempotency_key: str | None = None,
     ) -> bool:
         """Check and queue a call. Raises ClientError where errors are to be raised."""
-        body = {name: value for name, value in fields.items() if value is not None}
-        body["occurred_at"] = (occurred_at or datetime.now(UTC)).isoformat()
-        body["idempotency_key"] = idempotency_key or uuid4().hex
-        if (place := location_id or self._location_id) is not None:
-            body["location_id"] = place
         try:
+            body = {name: value for name, value in fields.items() if value is not None}
+            body["occurred_at"] = (occurred_at or datetime.now(UTC)).isoformat()
+            body["idempotency_key"] = idempotency_key or uuid4().hex
+            if (place := location_id or self._location_id) is not None:
+                body["location_id"] = place
             MODELS[call].model_validate(body)
             written = orjson.dumps(body, default=str)
         except ValidationError as error:
@@ -282,11 +282,11 @@ class TracksCalls(Generic[Queued, TrackingId]):
                 for problem in error.errors(include_url=False, include_input=False)
             )
             return self._fail(f"{call} is not valid: {found}")
-        except (TypeError, RecursionError) as error:  # what JSON does not have
+        except Exception as error:  # whatever was passed must not break who passed it
             self._outbox.refused()
-            return self._fail(f"{call} can't be written as JSON: {error}")
+            return self._fail(f"{call} can't be written as JSON: {error!r}")
         if not self._outbox.put(call, written):
-            return self._fail("the queue is full", logged=True)
+            return self._fail("the queue is full, or closed", logged=True)
         self._wake()
         return True
 
