@@ -59,14 +59,14 @@ class Audit:
         """Note that a key asks for something; `answered` adds how it ended."""
         request[_NOTED] = (key, location_id)
 
-    def answered(self, request: web.Request, status: int, detail: str = "") -> None:
+    def answered(self, request: web.Request, status: int) -> None:
         """Queue what was noted of a request, now that its answer is known."""
         noted = request.get(_NOTED)
         if noted is None:
             return
         key, location_id = noted
         action = f"{request.method} {_printable(request.path)}"
-        asked = detail or _printable(request.query_string)
+        asked = _printable(request.query_string)
         if location_id is not None:
             location_id = _printable(location_id)
         self._waiting.append(
@@ -95,12 +95,14 @@ class Audit:
     async def flush(self) -> None:
         """Write everything that waits. Raises what asyncpg raises; nothing is lost by that."""
         while self._waiting:
-            batch = [self._waiting[n] for n in range(min(len(self._waiting), 500))]
-            async with self._pool.acquire(timeout=5) as connection:
-                await write_entries(connection, batch)
-            for _ in batch:
-                if self._waiting:
-                    self._waiting.popleft()
+            # Taken out first: what overflows meanwhile is then none of these.
+            batch = [self._waiting.popleft() for _ in range(min(len(self._waiting), 500))]
+            try:
+                async with self._pool.acquire(timeout=5) as connection:
+                    await write_entries(connection, batch)
+            except BaseException:
+                self._waiting.extendleft(reversed(batch))
+                raise
 
 
 def _printable(text: str) -> str:
