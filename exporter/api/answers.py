@@ -12,7 +12,7 @@ import orjson
 from aiohttp import hdrs, web
 from redis.asyncio.client import Pipeline
 
-from exporter.api.export import CSV_TYPE, XLSX_TYPE
+from exporter.api.export import CSV_TYPE, XLSX_TYPE, Files
 from exporter.cache.redis import Cache
 
 Answer = dict[str, Any]
@@ -48,9 +48,9 @@ class Answers:
         return content
 
     async def respond(
-        self, request: web.Request, content: bytes, kind: str, write: Callable[[Answer], bytes]
+        self, request: web.Request, content: bytes, kind: str = "json", files: Files | None = None
     ) -> web.Response:
-        """Answer JSON content as a kind, or 304 where the asker has it. `write` makes a file."""
+        """Answer JSON content as a kind (`files` write those), or 304 where the asker has it."""
         answer: Answer = orjson.loads(content)
         says = {key: value for key, value in answer.items() if key != "generated_at"}
         etag = f'W/"{_digest(kind + orjson.dumps(says).decode())}"'
@@ -63,12 +63,12 @@ class Answers:
         if wanted.strip() == "*" or etag in (part.strip() for part in wanted.split(",")):
             return web.Response(status=304, headers=headers)
         headers[hdrs.CONTENT_TYPE] = _KINDS[kind]
-        if kind != "json":
+        if files is not None and kind != "json":
             place = "-".join(part for part in request.path.split("/")[3:] if part)
             safe = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in place)
             headers[hdrs.CONTENT_DISPOSITION] = f'attachment; filename="{safe}.{kind}"'
             # Thousands of rows take a while, in which webhooks come.
-            content = await asyncio.to_thread(write, answer)
+            content = await asyncio.to_thread(files[kind], answer)
         response = web.Response(body=content, headers=headers)
         if kind == "json":
             response.enable_compression()

@@ -1,7 +1,6 @@
 """What a KPI was computed from: its figure, and a page of one of its lists."""
 
-from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 
 from exporter.api.queries import ExplainQuery
@@ -63,14 +62,4 @@ async def explanation(
 
 def _plain(value: Any) -> Any:
     """Return a column's value as JSON holds it; numeric ones are decimal numbers before."""
-    return (
-        value
-        if value is None or hasattr(value, "isoformat") or isinstance(value, str)
-        else number(value)
-    )
-
-
-def explain_table(answer: dict[str, Any]) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
-    """Return the page as a table: its head and its rows."""
-    columns = answer["columns"]
-    return columns, [[item[name] for name in columns] for item in answer["items"]]
+    return value if isinstance(value, str | date) else number(value)

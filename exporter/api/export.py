@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import xlsxwriter
@@ -13,7 +13,9 @@ XLSX_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
 # What a spreadsheet reads as the beginning of a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
-Sheets = Mapping[str, tuple[Sequence[str], Sequence[Sequence[Any]]]]
+# A head and its rows.
+Table = tuple[Sequence[str], Sequence[Sequence[Any]]]
+Sheets = Mapping[str, Table]
 
 
 def _cell(value: Any) -> Any:
@@ -66,3 +68,46 @@ def flat(answer: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
         else:
             rows.append((f"{prefix}{name}", value))
     return rows
+
+
+def _dashboard_csv(answer: Mapping[str, Any]) -> bytes:
+    return to_csv(("figure", "value"), flat(answer))
+
+
+def _dashboard_xlsx(answer: Mapping[str, Any]) -> bytes:
+    """Write a sheet for each section, with the agents as a table."""
+    sheets: dict[str, Table] = {}
+    about = {key: value for key, value in answer.items() if not isinstance(value, dict | list)}
+    for name, section in {"about": about, **answer}.items():
+        if name == "trends" and section:
+            sheets[name] = _trend_table(section)
+        elif isinstance(section, dict):
+            sheets[name] = (("figure", "value"), flat(section))
+        elif isinstance(section, list):
+            rows = [dict(flat(agent)) for agent in section]
+            head = list(dict.fromkeys(key for row in rows for key in row)) or ["agent_id"]
+            sheets[name] = (head, [[row.get(key) for key in head] for row in rows])
+    return to_xlsx(sheets)
+
+
+def _trend_table(found: Mapping[str, Any]) -> Table:
+    days = [point["day"] for point in next(iter(found.values()))["series"]]
+    rows = [
+        [name, trend["previous"], trend["change_rate"], *(at["value"] for at in trend["series"])]
+        for name, trend in found.items()
+    ]
+    return ["figure", "previous", "change_rate", *days], rows
+
+
+def _explain_table(answer: Mapping[str, Any]) -> Table:
+    columns = answer["columns"]
+    return columns, [[item[name] for name in columns] for item in answer["items"]]
+
+
+# How each kind of file is written of an answer.
+Files = Mapping[str, Callable[[Mapping[str, Any]], bytes]]
+DASHBOARD_FILES: Files = {"csv": _dashboard_csv, "xlsx": _dashboard_xlsx}
+EXPLAIN_FILES: Files = {
+    "csv": lambda answer: to_csv(*_explain_table(answer)),
+    "xlsx": lambda answer: to_xlsx({answer["list"]: _explain_table(answer)}),
+}

@@ -1,6 +1,6 @@
 """`/api/business-metrics/…`: what the service knows, for who holds a key with the scope `read`."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,8 +11,8 @@ from aiohttp import web
 from exporter.api.answers import Answer, Answers
 from exporter.api.audit import Audit
 from exporter.api.dashboard import sections, top_agents, trends
-from exporter.api.explain import explain_table, explanation
-from exporter.api.export import flat, to_csv, to_xlsx
+from exporter.api.explain import explanation
+from exporter.api.export import DASHBOARD_FILES, EXPLAIN_FILES
 from exporter.api.guard import RETRY_AFTER, Guard, require_location
 from exporter.api.keys import READ
 from exporter.api.kpi_answers import ENDPOINTS, files_of, metric_of
@@ -91,16 +91,9 @@ class Reading:
                     answer["trends"] = await self._trends(connection, window, current, now)
                 return answer
 
-        question = (
-            f"dashboard {window!r} {most_agents} {query.include_trends} {query.until or now.date()}"
-        )
+        question = f"dashboard {window!r} {most_agents} {query.include_trends}"
         content = await self._answers.find(question, compute)
-        return await self._answers.respond(
-            request,
-            content,
-            query.format,
-            _dashboard_csv if query.format == "csv" else _dashboard_xlsx,
-        )
+        return await self._answers.respond(request, content, query.format, DASHBOARD_FILES)
 
     async def _trends(
         self, connection: Connection, window: Window, current: Any, now: datetime
@@ -156,7 +149,7 @@ class Reading:
                 return answer
 
         content = await self._answers.find(f"{endpoint} {window!r} {agent_id!r}", compute)
-        return await self._answers.respond(request, content, "json", _no_file)
+        return await self._answers.respond(request, content)
 
     async def explain(self, request: web.Request) -> web.Response:
         """The deals, leads or recommendations that a KPI was computed from, page by page.
@@ -198,16 +191,7 @@ class Reading:
             f"explain {metric.name} {window!r} {name} {labels} {query.page} {query.page_size}"
         )
         content = await self._answers.find(question, compute)
-        if query.format == "csv":
-            return await self._answers.respond(
-                request, content, "csv", lambda answer: to_csv(*explain_table(answer))
-            )
-        return await self._answers.respond(
-            request,
-            content,
-            query.format,
-            lambda answer: to_xlsx({answer["list"]: explain_table(answer)}),
-        )
+        return await self._answers.respond(request, content, query.format, EXPLAIN_FILES)
 
     async def _permit(self, request: web.Request, location_id: str) -> str:
         """Return the location, which the request's key may see. Raises Problem."""
@@ -254,36 +238,3 @@ async def _names(connection: Connection, location_id: str) -> dict[str, str]:
         "SELECT user_id, name FROM users WHERE location_id = $1 AND name IS NOT NULL", location_id
     )
     return {row["user_id"]: row["name"] for row in rows}
-
-
-def _no_file(answer: Answer) -> bytes:
-    raise AssertionError("this endpoint answers JSON only")
-
-
-def _dashboard_csv(answer: Answer) -> bytes:
-    return to_csv(("figure", "value"), flat(answer))
-
-
-def _dashboard_xlsx(answer: Answer) -> bytes:
-    """Write a sheet for each section, with the agents as a table."""
-    sheets: dict[str, tuple[Sequence[str], Sequence[Sequence[Any]]]] = {}
-    about = {key: value for key, value in answer.items() if not isinstance(value, dict | list)}
-    for name, section in {"about": about, **answer}.items():
-        if name == "trends" and section:
-            sheets[name] = _trend_table(section)
-        elif isinstance(section, dict):
-            sheets[name] = (("figure", "value"), flat(section))
-        elif isinstance(section, list):
-            rows = [dict(flat(agent)) for agent in section]
-            head = list(dict.fromkeys(key for row in rows for key in row)) or ["agent_id"]
-            sheets[name] = (head, [[row.get(key) for key in head] for row in rows])
-    return to_xlsx(sheets)
-
-
-def _trend_table(found: Answer) -> tuple[Sequence[str], Sequence[Sequence[Any]]]:
-    days = [point["day"] for point in next(iter(found.values()))["series"]]
-    rows = [
-        [name, trend["previous"], trend["change_rate"], *(at["value"] for at in trend["series"])]
-        for name, trend in found.items()
-    ]
-    return ["figure", "previous", "change_rate", *days], rows

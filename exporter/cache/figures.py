@@ -28,11 +28,11 @@ _ALL_RECOMMENDATIONS_EVERY = timedelta(hours=1)
 _OVERLAP = timedelta(minutes=10)
 _CHUNK = 1000
 _TIMEOUT = 2.0
-_MARKER = "ghl_exporter:recommendations"
-
+# What a flush takes away.
+_MARKER = "ghl_exporter:figures"
 _LONG_AGO = datetime(1970, 1, 2, tzinfo=UTC)
 
-Fill = Callable[[Pipeline, Sequence[Any]], None]
+Fill = Callable[[Sequence[Any], Pipeline], None]
 
 _RECOMMENDATIONS = """
 SELECT location_id, recommendation_id, contact_id, agent_id, property_id, score::float8, made_at
@@ -88,7 +88,7 @@ class DayFigures:
         changed = [n for n, value in values.items() if everything or self._sent.get(n) != value]
         gone = self._sent.keys() - values.keys()
 
-        def set_all(pipeline: Pipeline, names: Sequence[str]) -> None:
+        def set_all(names: Sequence[str], pipeline: Pipeline) -> None:
             for name in names:
                 if name in values:
                     pipeline.set(name, values[name], ex=self._expiry)
@@ -112,7 +112,7 @@ class DayFigures:
         day = (since - timedelta(1)).date()
         rows = await connection.fetch(_RECOMMENDATIONS, locations, day, since)
 
-        def set_all(pipeline: Pipeline, chunk: Sequence[Any]) -> None:
+        def set_all(chunk: Sequence[Any], pipeline: Pipeline) -> None:
             for row in chunk:
                 left = row["made_at"] + timedelta(_RECOMMENDATION_DAYS) - now
                 seconds = min(round(left.total_seconds()), _RECOMMENDATION_DAYS * 86_400)
@@ -131,10 +131,6 @@ class DayFigures:
         """Send items in chunks; return whether all of them arrived."""
         for start in range(0, len(items), _CHUNK):
             chunk = items[start : start + _CHUNK]
-            if await self._cache.run(partial(_fill, fill, chunk), timeout=_TIMEOUT) is None:
+            if await self._cache.run(partial(fill, chunk), timeout=_TIMEOUT) is None:
                 return False
         return True
-
-
-def _fill(fill: Fill, chunk: Sequence[Any], pipeline: Pipeline) -> None:
-    fill(pipeline, chunk)
