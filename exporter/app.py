@@ -48,8 +48,11 @@ def create_app(settings: Settings) -> web.Application:
     Where /metrics has an address of its own, `METRICS_APP` holds what is to be served there.
     """
     metrics = LiveMetrics(
-        locations=settings.ghl_location_id, location_limit=settings.location_series_limit
+        locations=settings.ghl_location_id,
+        location_limit=settings.location_series_limit,
+        with_redis=settings.redis_url is not None,
     )
+    metrics.spool_limit.set(settings.spool_max_bytes)
     pool = create_pool(settings, "kpis")
     # Apart, so that no question keeps the KPIs waiting for a connection.
     api_pool = create_pool(settings, "api")

@@ -5,6 +5,7 @@ A secret can also come from a file: `GHL_WEBHOOK_SECRET_FILE=/run/secrets/x` sta
 """
 
 import json
+import re
 from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, available_timezones
@@ -148,6 +149,15 @@ class Settings(BaseSettings):
         description="JSON object, location id → IANA time zone of its reporting days; `*` for the "
         'rest. Default: UTC. Example: `{"*": "America/New_York"}`.',
     )
+    location_names: Annotated[dict[str, str], NoDecode] = Field(
+        default_factory=dict,
+        description="JSON object, location id → what boards call it. Default: its id.",
+    )
+    currencies: Annotated[dict[str, str], NoDecode] = Field(
+        default_factory=dict,
+        description="JSON object, location id → ISO 4217 code of the currency of its values, for "
+        'boards; `*` for the rest. Nothing is converted. Example: `{"*": "USD"}`.',
+    )
     pipeline_stages: Annotated[dict[str, str], NoDecode] = Field(
         default_factory=dict,
         description="JSON object, GHL's pipelineStageId → stage that a contact reaches with it "
@@ -270,7 +280,14 @@ class Settings(BaseSettings):
             return json.loads(text)
         return frozenset(part.strip() for part in text.split(",") if part.strip())
 
-    @field_validator("time_zones", "pipeline_stages", "grade_parts", mode="before")
+    @field_validator(
+        "time_zones",
+        "location_names",
+        "currencies",
+        "pipeline_stages",
+        "grade_parts",
+        mode="before",
+    )
     @classmethod
     def _json_object(cls, value: object) -> object:
         if not isinstance(value, str):
@@ -303,6 +320,14 @@ class Settings(BaseSettings):
         unknown = sorted(set(value.values()) - available_timezones())
         if unknown:
             raise ValueError(f"no IANA time zone: {', '.join(unknown)}")
+        return value
+
+    @field_validator("currencies")
+    @classmethod
+    def _currency_codes(cls, value: dict[str, str]) -> dict[str, str]:
+        wrong = sorted(code for code in value.values() if not re.fullmatch("[A-Z]{3}", code))
+        if wrong:
+            raise ValueError(f"no ISO 4217 code: {', '.join(wrong)}")
         return value
 
     @field_validator("pipeline_stages")

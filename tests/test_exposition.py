@@ -126,11 +126,14 @@ def test_every_child_is_there_at_0_and_no_database_is_needed(make_service: MakeS
     service.start()
     metrics = service.metrics()
     assert metrics["ghl_exporter_database_up"] == 0
-    assert metrics["ghl_exporter_redis_up"] == 0
+    assert "ghl_exporter_redis_up" not in metrics
     for event in (*KNOWN_EVENTS, "other"):
         assert metrics[f'ghl_exporter_webhooks_received_total{{event="{event}"}}'] == 0
     for location in ("loc-a", "loc-b", "other", "none"):
         assert metrics[f'ghl_exporter_webhooks_by_location_total{{location="{location}"}}'] == 0
+        for outcome in ("success", "quarantined", "refused"):
+            finished = f'{{location="{location}",outcome="{outcome}"}}'
+            assert metrics[f"ghl_exporter_webhooks_finished_total{finished}"] == 0
     for source in ("ghl", "workflow"):
         for outcome in ("stored", "duplicate", "spooled", "refused"):
             name = f'ghl_exporter_webhooks_total{{outcome="{outcome}",source="{source}"}}'
@@ -163,6 +166,36 @@ async def test_made_up_events_and_locations_do_not_become_labels(
     assert metrics['ghl_exporter_webhooks_by_location_total{location="other"}'] == 17
     assert metrics['ghl_exporter_label_values_cut_total{label="event"}'] == 20
     assert metrics['ghl_exporter_label_values_cut_total{label="location"}'] >= 17
+
+
+async def test_what_became_of_a_webhook_is_told_by_location_and_event(
+    make_service: MakeService, database_url: str, signer: Signer
+) -> None:
+    service = make_service(
+        database_url=database_url, location_names='{"loc": "Home"}', currencies='{"*": "EUR"}'
+    )
+    service.start()
+    sender = Sender(service.port, signer)
+    assert (await sender.send(contact(locationId="loc"))).taken
+    without_id = b'{"type":"ContactCreate","locationId":"loc","webhookId":"w-2"}'
+    assert (await sender.send(without_id)).taken
+    assert (await sender.send(without_id)).taken
+
+    def finished(**labels: str) -> float | None:
+        name = "finished_by_event" if "event" in labels else "finished"
+        told = ",".join(f'{key}="{value}"' for key, value in labels.items())
+        return service.metrics().get(f"ghl_exporter_webhooks_{name}_total{{{told}}}")
+
+    await wait_until(lambda: finished(location="loc", outcome="quarantined") == 1)
+    assert finished(location="loc", outcome="success") == 1
+    assert finished(event="ContactCreate", outcome="success") == 1
+    assert finished(event="ContactCreate", outcome="quarantined") == 1
+    named = 'ghl_location_info{location="loc",name="Home",currency="EUR",time_zone="UTC"}'
+    await wait_until(lambda: service.metrics().get(named) == 1)
+    # Known from before, they are there at 0: an increase from nothing would not be seen.
+    service.stop()
+    service.start()
+    await wait_until(lambda: finished(location="loc", outcome="refused") == 0)
 
 
 async def test_prometheus_scrapes_it(

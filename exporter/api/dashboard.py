@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from exporter.api.kpi_answers import Period
-from exporter.kpis.definitions import Metric, all_kpis
+from exporter.kpis.definitions import Metric, answered_kpis
 from exporter.kpis.figures import Figures
 
 Value = float | None
@@ -17,7 +17,7 @@ ByLabel = dict[str, float | None]
 
 @cache
 def _metrics() -> dict[str, Metric]:
-    return {metric.name: metric for kpi in all_kpis() for metric in kpi.metric}
+    return {metric.name: metric for kpi in answered_kpis() for metric in kpi.metric}
 
 
 def _kpi(name: str, *path: str) -> Any:

@@ -41,7 +41,7 @@ class HealthReport:
         await self._guard.key_of(request, READ)
         problems = [line.text for line in self._landing.state() if line.state != "good"]
         leads = bool(gauge_value(self._metrics.leader))
-        redis_up = bool(gauge_value(self._metrics.redis_up)) if self._settings.redis_url else None
+        redis_up = bool(gauge_value(redis)) if (redis := self._metrics.redis_up) else None
         report = Health(
             status="degraded" if problems else "ok",
             problems=problems,

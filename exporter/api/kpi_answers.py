@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field, create_model
 
-from exporter.kpis.definitions import KpiFile, Metric, all_kpis
+from exporter.kpis.definitions import KpiFile, Metric, answered_kpis
 
 Number = float | None
 
@@ -67,7 +67,7 @@ ENDPOINTS = {
 @cache
 def files_of(endpoint: str) -> tuple[KpiFile, ...]:
     """Return the KPI files that an endpoint answers."""
-    return tuple(kpi for kpi in all_kpis() if kpi.endpoint == endpoint)
+    return tuple(kpi for kpi in answered_kpis() if kpi.endpoint == endpoint)
 
 
 def _kind(kpi: KpiFile, metric: Metric) -> Any:
@@ -110,7 +110,7 @@ def kpi_model(endpoint: str) -> type[BaseModel]:
 @cache
 def metric_of(name: str) -> tuple[KpiFile, Metric] | None:
     """Return a metric and its file, or None where there is no such KPI."""
-    for kpi in all_kpis():
+    for kpi in answered_kpis():
         for metric in kpi.metric:
             if metric.name == name:
                 return kpi, metric

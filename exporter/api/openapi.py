@@ -16,7 +16,7 @@ from exporter.api.kpi_answers import ENDPOINTS, Explanation, Health, files_of, k
 from exporter.api.queries import AgentsQuery, DashboardQuery, ExplainQuery, Query
 from exporter.api.read import BASE, Reading
 from exporter.api.track import MOST_CALLS, Tracking
-from exporter.kpis.definitions import all_kpis
+from exporter.kpis.definitions import answered_kpis
 
 _REF = "#/components/schemas/{model}"
 _PROBLEMS = {
@@ -92,7 +92,7 @@ def _reading(
     place = "kpi" if query is ExplainQuery else "location_id"
     at: dict[str, Any] = {"type": "string", "minLength": 1}
     if place == "kpi":
-        at["enum"] = sorted(metric.name for kpi in all_kpis() for metric in kpi.metric)
+        at["enum"] = sorted(metric.name for kpi in answered_kpis() for metric in kpi.metric)
     responses = {
         "200": {"description": "The answer.", "content": kinds},
         "304": {"description": "What the asker has (`If-None-Match`) is current."},

@@ -25,7 +25,7 @@ from exporter.api.queries import (
 )
 from exporter.database.connect import UNAVAILABLE, Connection
 from exporter.fields import clean_text
-from exporter.kpis.definitions import all_kpis
+from exporter.kpis.definitions import answered_kpis
 from exporter.kpis.figures import compute_figures
 from exporter.kpis.windows import Window
 from exporter.publish.problem import Problem
@@ -78,7 +78,7 @@ class Reading:
             async with self._database() as connection:
                 await self._require_known(connection, location_id)
                 found = await compute_figures(
-                    connection, all_kpis(), [window], settings=self._settings, now=now
+                    connection, answered_kpis(), [window], settings=self._settings, now=now
                 )
                 current = found[window.name]
                 names = await _names(connection, location_id)
@@ -107,7 +107,7 @@ class Reading:
         )
         days = [window.first_day + timedelta(n) for n in range(length)]
         each = [Window(window.location_id, day.isoformat(), day, day) for day in days]
-        kpis = [kpi for kpi in all_kpis() if not kpi.ranked]
+        kpis = [kpi for kpi in answered_kpis() if not kpi.ranked]
         found = await compute_figures(
             connection, kpis, [before, *each], settings=self._settings, now=now
         )

@@ -15,6 +15,7 @@ A file is one KPI or a family. Its header is TOML in the comment it starts with:
 
 A metric whose values stand in several columns says which label tells them apart, and by which
 column each of its values comes: `label = "statistic"`, `columns = { median = "…", mean = "…" }`.
+A file without `endpoint` and `explain` is on /metrics alone: what things are called, say.
 `ranked = "agent"` keeps the rows whose column `rank` is not above that label's limit. `uses` names
 queries of `shared/` that the file can read from like tables.
 
@@ -47,6 +48,10 @@ OPTIONS = (
     "target_response_seconds",
     "grade_parts",
     "grade_coverage",
+    "location_names",
+    "currencies",
+    "time_zones",
+    "agent_series_limit",
 )
 
 
@@ -62,7 +67,7 @@ class Metric(BaseModel):
     name: str = Field(pattern=r"^ghl_[a-z][a-z0-9_]*$")
     unit: str
     help: str
-    explain: tuple[str, ...] = Field(min_length=1)
+    explain: tuple[str, ...] = ()
     label: str | None = None
     columns: dict[str, str] = {}
 
@@ -86,13 +91,19 @@ class KpiFile(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    endpoint: str
+    endpoint: str | None = None
     labels: tuple[str, ...] = Field(min_length=1)
     metric: tuple[Metric, ...] = Field(min_length=1)
     timeout: float | None = Field(None, gt=0, description="seconds")
     ranked: Literal["agent"] | None = None
     uses: tuple[str, ...] = ()
     sql: str
+
+    @model_validator(mode="after")
+    def _explained(self) -> "KpiFile":
+        if self.endpoint and not all(metric.explain for metric in self.metric):
+            raise ValueError("a metric that has an endpoint needs explain")
+        return self
 
     @property
     def query(self) -> str:
@@ -144,3 +155,9 @@ def all_kpis() -> tuple[KpiFile, ...]:
                 )
             owners[metric.name] = file.name
     return files
+
+
+@cache
+def answered_kpis() -> tuple[KpiFile, ...]:
+    """Return the KPI files that the API answers: all but what things are called."""
+    return tuple(kpi for kpi in all_kpis() if kpi.endpoint is not None)

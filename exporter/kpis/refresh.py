@@ -62,6 +62,7 @@ class KpiRefresher:
         self._metrics = metrics
         self.snapshot: Snapshot = EMPTY
         self.refreshed_at: datetime | None = None
+        metrics.kpi_interval.set(settings.kpi_interval)
         metrics.create_kpi_children([kpi.name for kpi in all_kpis()])
 
     def forget(self) -> None:
@@ -79,6 +80,7 @@ class KpiRefresher:
         now = datetime.now(UTC)
         async with self._pool.acquire(timeout=self._settings.kpi_timeout) as connection:
             locations, cut = await reported_locations(connection, self._settings)
+        self._metrics.create_location_children(locations)
         if cut:
             self._metrics.label_values_cut.labels("location").inc(cut)
         chosen = windows(self._settings, locations, now=now, until=until, days=days)

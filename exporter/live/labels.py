@@ -16,12 +16,16 @@ class CappedLabel:
         self._seen: set[str] = set()
         self._cut = cut.labels(name)
 
-    def __call__(self, value: str) -> str:
-        """Return the value, or `other` where it is one too many."""
+    def __call__(self, value: str, *, again: bool = False) -> str:
+        """Return the value, or `other` where it is one too many.
+
+        `again`: what is observed was counted before, at another step of its way.
+        """
         if value in self._allowed or value in self._seen:
             return value
         if len(self._seen) < self._limit:
             self._seen.add(value)
             return value
-        self._cut.inc()
+        if not again:
+            self._cut.inc()
         return OTHER

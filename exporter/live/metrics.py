@@ -17,16 +17,20 @@ from exporter import __version__
 from exporter.ghl import KNOWN_EVENTS
 from exporter.inbox.event import GHL, WORKFLOW
 from exporter.live.labels import OTHER, CappedLabel
+from exporter.slo import ANSWER_WITHIN_SECONDS
 from exporter.tracking import CALLS
 
 # A second series for each counter that nothing here reads.
 disable_created_metrics()  # type: ignore[no-untyped-call]
 
-# The objective "95 % within 1 s" is counted from a bucket, so 1.0 is a bound exactly.
-DURATION_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
+_BOUNDS = {0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 5.0}
+# The objective counts a bucket, so what it promises is a bound exactly.
+DURATION_BUCKETS = tuple(sorted(_BOUNDS | {ANSWER_WITHIN_SECONDS}))
 PROJECTION_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0)
 BATCH_BUCKETS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
 
+# What becomes of a webhook in the end.
+FINISHED = ("success", "quarantined", "refused")
 OUTCOMES = ("stored", "duplicate", "spooled", "refused")
 REJECTIONS = (
     "signature_missing",
@@ -45,7 +49,11 @@ class LiveMetrics:
     """One registry and its instruments. Every labelled child exists from the start, at 0."""
 
     def __init__(
-        self, *, locations: frozenset[str] = frozenset(), location_limit: int = 1000
+        self,
+        *,
+        locations: frozenset[str] = frozenset(),
+        location_limit: int = 1000,
+        with_redis: bool = True,
     ) -> None:
         self.registry = registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=registry)
@@ -78,6 +86,18 @@ class LiveMetrics:
             "webhooks_by_location_total",
             "Webhooks that proved to be their sender's, by location (none: the body names none).",
             ("location",),
+        )
+        self.finished = counter(
+            "webhooks_finished_total",
+            "Webhooks by what became of them in the end, and by location (none: the body names "
+            "none): success (facts were made of it, or it was only kept), quarantined (set aside "
+            "with an error), refused (answered 429). A duplicate is none of these.",
+            ("location", "outcome"),
+        )
+        self.finished_by_event = counter(
+            "webhooks_finished_by_event_total",
+            "Webhooks by what became of them in the end, and by event.",
+            ("event", "outcome"),
         )
         self.last_webhook = gauge(
             "last_webhook_timestamp_seconds",
@@ -153,6 +173,9 @@ class LiveMetrics:
             "Events on the local disk that are damaged or that PostgreSQL refuses.",
         )
         self.spool_bytes = gauge("spool_bytes", "Size of the spool on the local disk.")
+        self.spool_limit = gauge(
+            "spool_limit_bytes", "Size beyond which the spool takes nothing more: SPOOL_MAX_BYTES."
+        )
         self.leader = gauge(
             "leader", "1 where this copy projects events and publishes KPIs, 0 elsewhere."
         )
@@ -163,12 +186,20 @@ class LiveMetrics:
 
         # What it stands on
         self.database_up = gauge("database_up", "1 while PostgreSQL takes commits, else 0.")
-        self.redis_up = gauge("redis_up", "1 while Redis answers, else 0 (also without REDIS_URL).")
+        # Without a Redis that there should be, there is none that could be down.
+        self.redis_up = (
+            gauge("redis_up", "1 while Redis answers, else 0; absent without REDIS_URL.")
+            if with_redis
+            else None
+        )
         self.pool_connections = gauge(
             "database_pool_connections", "Connections of the pool, by state.", ("state",)
         )
 
         # KPIs
+        self.kpi_interval = gauge(
+            "kpi_interval_seconds", "Time from one refresh of the KPIs to the next: KPI_INTERVAL."
+        )
         self.kpi_last_success = gauge(
             "kpi_last_success_timestamp_seconds",
             "Unix time of the last refresh of a KPI that succeeded; 0 before the first.",
@@ -199,8 +230,11 @@ class LiveMetrics:
                 self.webhooks.labels(source, outcome)
         for event in (*sorted(KNOWN_EVENTS), OTHER):
             self.webhooks_by_event.labels(event)
+            for outcome in FINISHED:
+                self.finished_by_event.labels(event, outcome)
         for location in (*sorted(locations), OTHER, "none"):
             self.webhooks_by_location.labels(location)
+            self._create_finished(location)
         self.label_values_cut.labels("agent")
         for call in CALLS:
             for outcome in OUTCOMES:
@@ -213,6 +247,27 @@ class LiveMetrics:
             self.projected.labels(outcome)
         for state in ("idle", "in_use"):
             self.pool_connections.labels(state)
+
+    def _create_finished(self, location: str) -> None:
+        for outcome in FINISHED:
+            self.finished.labels(location, outcome)
+
+    def finish(
+        self, location_id: str, event_type: str | None, outcome: str, count: int = 1
+    ) -> None:
+        """Count webhooks of which is known now what became of them."""
+        location = self.location_label(location_id, again=True) if location_id else "none"
+        self._create_finished(location)
+        self.finished.labels(location, outcome).inc(count)
+        event = self.event_label(event_type, again=True) if event_type else OTHER
+        self.finished_by_event.labels(event, outcome).inc(count)
+
+    def create_location_children(self, locations: list[str]) -> None:
+        """Create the children of locations that are known from before this process."""
+        for location in locations:
+            label = self.location_label(location, again=True)
+            self.webhooks_by_location.labels(label)
+            self._create_finished(label)
 
     def create_kpi_children(self, names: list[str]) -> None:
         """Create the children of the KPIs that there are."""

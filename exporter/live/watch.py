@@ -66,12 +66,13 @@ class Watch:
             self._metrics.quarantine.set(row["quarantined"])
 
     async def _sample_redis(self) -> None:
+        if self._redis is None or self._metrics.redis_up is None:
+            return
         up = 0
-        if self._redis is not None:
-            try:
-                async with asyncio.timeout(_TIMEOUT):
-                    await self._redis.ping()
-                up = 1
-            except (RedisError, OSError, TimeoutError) as error:
-                log.debug("redis_away", error=repr(error))
+        try:
+            async with asyncio.timeout(_TIMEOUT):
+                await self._redis.ping()
+            up = 1
+        except (RedisError, OSError, TimeoutError) as error:
+            log.debug("redis_away", error=repr(error))
         self._metrics.redis_up.set(up)

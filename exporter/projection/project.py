@@ -1,5 +1,6 @@
 """Project one batch of stored events: history, states, facts, roll-ups, in one transaction."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -42,6 +43,8 @@ class Counts:
     projected: int = 0
     ignored: int = 0
     quarantined: int = 0
+    # Webhooks alone, by location, event and whether they were quarantined.
+    webhooks: Counter[tuple[str, str, bool]] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)
@@ -70,6 +73,7 @@ def read_batch(
     for event in events:
         if not rules.reports_on(event.location_id) and event.location_id:
             told.counts.ignored += 1
+            _count_webhook(told, event, failed=False)
             continue
         error = (poison or {}).get(event.id)
         if error is None:
@@ -95,9 +99,15 @@ def read_batch(
                     error,
                 )
             )
+        _count_webhook(told, event, failed=error is not None)
         if event.location_id:
             _note(told, event, rules, failed=error is not None)
     return told
+
+
+def _count_webhook(told: _Told, event: StoredEvent, *, failed: bool) -> None:
+    if event.source in (GHL, WORKFLOW):
+        told.counts.webhooks[event.location_id, event.event_type, failed] += 1
 
 
 def _note(told: _Told, event: StoredEvent, rules: Rules, *, failed: bool) -> None:

@@ -101,6 +101,9 @@ class Projector:
     def _count(self, counts: Counts, events: Iterable[StoredEvent], seconds: float) -> None:
         for outcome in ("projected", "ignored", "quarantined"):
             self._metrics.projected.labels(outcome).inc(getattr(counts, outcome))
+        for (location_id, event_type, failed), count in counts.webhooks.items():
+            outcome = "quarantined" if failed else "success"
+            self._metrics.finish(location_id, event_type, outcome, count)
         now = datetime.now(UTC)
         for event in events:
             self._metrics.projection_delay.observe((now - event.received_at).total_seconds())

@@ -105,7 +105,7 @@ class Landing:
             lines += self._projection_lines()
         else:
             lines.append(Line("warn", "Facts and KPIs stand still until PostgreSQL is back."))
-        if self._settings.redis_url is None:
+        if self._metrics.redis_up is None:
             lines.append(Line("good", "Redis is not set up; nothing depends on it."))
         else:
             up = gauge_value(self._metrics.redis_up)

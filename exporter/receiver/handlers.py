@@ -130,6 +130,7 @@ class Receiver:
         started = time.monotonic()
         until = started + self._answer_within
         correlation_id = correlation_id_of(request)
+        envelope: Envelope | None = None
         try:
             authenticate(None)
             with self._bodies.reserve(request):
@@ -163,7 +164,7 @@ class Receiver:
             return self._reject(400, "aborted", f"the body broke off: {error}", correlation_id)
         except (NoMemory, TimeoutError, Refused) as error:
             # The one answer that GHL has always retried.
-            return self._refuse(source, error, correlation_id, started)
+            return self._refuse(source, envelope, error, correlation_id, started)
         return self._answer(source, envelope, outcome, correlation_id, started, len(body))
 
     def _answer(
@@ -209,9 +210,18 @@ class Receiver:
         return problem(status, detail, headers={CORRELATION_HEADER: correlation_id}, close=True)
 
     def _refuse(
-        self, source: str, error: Exception, correlation_id: str, started: float
+        self,
+        source: str,
+        envelope: Envelope | None,
+        error: Exception,
+        correlation_id: str,
+        started: float,
     ) -> web.Response:
         self._outcomes[source, "refused"].inc()
+        if envelope is None:  # it broke off before anything was read of it
+            self._metrics.finish("", None, "refused")
+        else:
+            self._metrics.finish(envelope.location_id, envelope.event_type, "refused")
         log.warning(
             "webhook",
             outcome="refused",
