@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint format docs lock clean
+.PHONY: help demo test test-fast lint format rules docs lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -43,6 +43,9 @@ lint: $(VENV)/.dev ## ruff, ruff format and mypy --strict
 format: $(VENV)/.dev ## format the code
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+rules: $(VENV)/.dev ## write recording_rules/ and alerts/ from the code
+	$(BIN)/python -m alerts.generate
 
 docs: $(VENV)/.dev ## write docs/reference from the code
 	$(BIN)/python docs/generate.py

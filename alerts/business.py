@@ -1,0 +1,134 @@
+"""Alerts on the business: for those who run it, by day. An outlier among agents is none of them."""
+
+from alerts.alert import BUSINESS, LOCATION, TICKET, Alert
+from recording_rules.figures import (
+    BASELINE,
+    BASELINE_WINDOW,
+    FIGURES,
+    GRADE_WINDOW,
+    LETTER,
+)
+
+_EXECUTIVE, _REVENUE = "ghl-executive", "ghl-revenue"
+_AGENTS, _MATCHING = "ghl-agents", "ghl-matching"
+_FIGURE = {figure.name: figure for figure in FIGURES}
+# Figures move from one week to the next by chance alone: those of a handful of deals by half.
+_LOW = 0.5
+_LEAST_DEALS = 10
+_LEAST_EXPECTED_DEALS = 15
+_LEAST_RECOMMENDATIONS = 50
+_LEAST_LEADS = 20
+_SLOW = 2
+# Answers within minutes are good, however much quicker they once were.
+_QUICK_SECONDS = 300
+
+
+def _now(name: str) -> str:
+    return _FIGURE[name].at(BASELINE_WINDOW) % ""
+
+
+def _baseline(name: str) -> str:
+    return f'{BASELINE}{{figure="{name}"}}'
+
+
+def _against_baseline(name: str, comparison: str, factor: float, guard: str) -> str:
+    return (
+        f"(\n  {_now(name)}\n    {comparison} on (job, location)\n"
+        f"  ({factor} * {_baseline(name)})\n)\n"
+        f"  and on (job, location)\n({guard})"
+    )
+
+
+_WEEK = "the last seven days"
+_PAST = "the median of the four weeks before, each up to the same hour of the same weekday"
+
+BUSINESS_ALERTS = (
+    Alert(
+        "GhlGradeFell",
+        f"{LETTER} < {LETTER} offset 1d",
+        TICKET,
+        _EXECUTIVE,
+        f"The grade of {LOCATION} fell by a letter within a day",
+        f"The performance grade over {GRADE_WINDOW} was better by a letter at this time yesterday. "
+        "The board shows which part it is.",
+        team=BUSINESS,
+        wait="30m",
+    ),
+    Alert(
+        "GhlGradeBelowC",
+        "max by (job, location, grade) "
+        f'(ghl_performance_grade{{grade=~"C-|D|F",window="{GRADE_WINDOW}"}}) == 1',
+        TICKET,
+        _EXECUTIVE,
+        f"The grade of {LOCATION} is {{{{ $labels.grade }}}}",
+        f"The performance grade over {GRADE_WINDOW} is below C. The board shows which part it is.",
+        team=BUSINESS,
+        wait="1h",
+    ),
+    Alert(
+        "GhlRevenueLow",
+        _against_baseline(
+            "revenue",
+            "<",
+            _LOW,
+            "max by (job, location) "
+            f'(ghl_deals_closed{{window="{BASELINE_WINDOW}"}} offset 1w) >= {_LEAST_DEALS}',
+        ),
+        TICKET,
+        _REVENUE,
+        f"Revenue of {LOCATION} is far below its past weeks",
+        f"{{{{ $value | humanize }}}} in {_WEEK}: less than half of what is usual, {_PAST}.",
+        team=BUSINESS,
+        wait="2h",
+    ),
+    Alert(
+        "GhlConversionLow",
+        _against_baseline(
+            "conversion",
+            "<",
+            _LOW,
+            f"{_now('leads')} * on (job, location) {_baseline('conversion')}"
+            f" >= {_LEAST_EXPECTED_DEALS}",
+        ),
+        TICKET,
+        _REVENUE,
+        f"Lead conversion of {LOCATION} is far below its past weeks",
+        f"{{{{ $value | humanizePercentage }}}} in {_WEEK}: less than half of what is usual, "
+        f"{_PAST}.",
+        team=BUSINESS,
+        wait="2h",
+    ),
+    Alert(
+        "GhlAcceptanceLow",
+        _against_baseline(
+            "acceptance",
+            "<",
+            _LOW,
+            "max by (job, location) "
+            f'(ghl_recommendations_made{{window="{BASELINE_WINDOW}"}}) >= {_LEAST_RECOMMENDATIONS}',
+        ),
+        TICKET,
+        _MATCHING,
+        f"Fewer recommendations are accepted in {LOCATION} than in its past weeks",
+        f"{{{{ $value | humanizePercentage }}}} in {_WEEK}: less than half of what is usual, "
+        f"{_PAST}.",
+        team=BUSINESS,
+        wait="2h",
+    ),
+    Alert(
+        "GhlResponseSlow",
+        _against_baseline(
+            "first_response",
+            ">",
+            _SLOW,
+            f"{_now('first_response')} > {_QUICK_SECONDS} and {_now('leads')} >= {_LEAST_LEADS}",
+        ),
+        TICKET,
+        _AGENTS,
+        f"Leads of {LOCATION} wait longer for a first answer than in its past weeks",
+        f"The median is {{{{ $value | humanizeDuration }}}} in {_WEEK}: more than twice what is "
+        f"usual, {_PAST}.",
+        team=BUSINESS,
+        wait="2h",
+    ),
+)

@@ -1,0 +1,1 @@
+"""What boards and alerts ask for again and again, computed once for each evaluation."""
