@@ -58,8 +58,9 @@ FIGURES = (
     Figure("score", "Performance score", "ghl_performance_score_ratio"),
 )
 
-# A window is compared with the one of the same length just before it.
-PERIODS = {"day": "1d", "week": "7d", "month": "30d"}
+# A window is compared with the one of the same length just before it: day over day, week over week,
+# month over month.
+COMPARED_WINDOWS = ("1d", "7d", "30d")
 # The window that a baseline is of, and the weeks before that it is the median of.
 BASELINE_WINDOW = "7d"
 BASELINE_WEEKS = (1, 2, 3, 4)

@@ -9,13 +9,13 @@ from recording_rules.figures import (
     BASELINE_WEEKS,
     BASELINE_WINDOW,
     CHANGE,
+    COMPARED_WINDOWS,
     FIGURES,
     GRADE_WINDOW,
     LEAST_WEEKS,
     LETTER,
     LETTERS,
     PAST_WEEK,
-    PERIODS,
     Figure,
 )
 
@@ -104,9 +104,9 @@ def slo_rules() -> Groups:
     return {"groups": groups}
 
 
-def _change(figure: Figure, period: str, window: str) -> Rule:
+def _change(figure: Figure, window: str) -> Rule:
     now, before = figure.at(window) % "", figure.at(window) % f" offset {window}"
-    return _rule(CHANGE, f"{now}\n  /\n({before} > 0)\n  - 1", figure=figure.name, period=period)
+    return _rule(CHANGE, f"{now}\n  /\n({before} > 0)\n  - 1", figure=figure.name, window=window)
 
 
 def _baseline(figure: Figure) -> list[Rule]:
@@ -152,9 +152,7 @@ def _agents() -> list[Rule]:
 
 def business_rules() -> Groups:
     """Return the rules of the business figures: changes, baselines, the grade's letter, agents."""
-    changes = [
-        _change(figure, period, window) for figure in FIGURES for period, window in PERIODS.items()
-    ]
+    changes = [_change(figure, window) for figure in FIGURES for window in COMPARED_WINDOWS]
     baselines = [rule for figure in FIGURES if figure.has_baseline for rule in _baseline(figure)]
     return {
         "groups": [
