@@ -1,0 +1,1 @@
+"""The boards, in Python: `make boards` writes `dashboards/` from them."""

@@ -1,0 +1,266 @@
+"""Who does well, who needs help, and how one agent did."""
+
+from grafana import targets
+from grafana.board import Board, Line
+from grafana.fields import (
+    COUNT,
+    GAUGE_CELL,
+    MONEY,
+    SECONDS,
+    SHARE,
+    Json,
+    at_least,
+    at_most,
+    field,
+    link,
+    override,
+    steps,
+)
+from grafana.panels import ExactPanel, lines, row, stat, table
+from grafana.queries import AGENT_NAMES, HERE, NAMES, graph, kpi, now, over_time, rows
+
+_BY = "location, agent"
+_SCORE = steps((None, "red"), (40, "orange"), (70, "green"))
+_ONE = 'agent=~"$agent"'
+_TO_AGENT = (
+    "/d/ghl-agents?var-agent=${__data.fields.agent}&var-location=${__data.fields.location}"
+    "&${window:queryparam}"
+)
+
+
+def _key(expression: str, ref: str) -> object:
+    """Return rows with one column that holds location and agent: an agent may be in several."""
+    return rows(
+        f'label_join({expression}, "key", "/", "location", "agent")',
+        ref,
+    )
+
+
+def _leaderboard() -> ExactPanel:
+    queries = [
+        _key(AGENT_NAMES, "A"),
+        _key(
+            kpi("agent_deals_closed", by=_BY) + f" * on (location) group_left (name) {NAMES}",
+            "B",
+        ),
+        *(
+            _key(kpi(f"agent_{metric}", labels, by=_BY), ref)
+            for metric, labels, ref in (
+                ("productivity_score", "", "C"),
+                ("revenue", "", "D"),
+                ("conversion_ratio", "", "E"),
+                ("first_response_seconds", 'statistic="median"', "F"),
+                ("ai_usage_ratio", "", "G"),
+                ("deals_change_ratio", "", "H"),
+            )
+        ),
+    ]
+    return table(
+        "Leaderboard",
+        "Every agent that did something in the window, best score first. The score has up to 40"
+        f" points for conversion (target {targets.CONVERSION:.0%}), 25 for deal size (target"
+        f" {targets.DEAL_SIZE:,.0f}), 20 for quick answers and 15 for use of the AI. Change: deals"
+        " against the window before. Click a name to see one agent.",
+        queries,
+        {
+            "name 1": "Agent",
+            "name 2": "Location",
+            "Value #C": "Score",
+            "Value #B": "Deals",
+            "Value #H": "Change",
+            "Value #D": "Revenue",
+            "Value #E": "Conversion",
+            "Value #F": "First response",
+            "Value #G": "AI use",
+            "agent 1": "agent",
+            "location 1": "location",
+        },
+        [
+            override("Agent", links=link("Show this agent", _TO_AGENT)),
+            *(override(name, custom__hidden=True) for name in ("agent", "location")),
+            override(
+                "Score",
+                unit="none",
+                decimals=0,
+                min=0,
+                max=100,
+                thresholds=_SCORE,
+                custom__cellOptions=GAUGE_CELL,
+                custom__width=170,
+            ),
+            override("Deals", unit=COUNT, decimals=0),
+            override("Change", unit=SHARE, decimals=0),
+            override("Revenue", unit=MONEY, decimals=1),
+            override(
+                "Conversion",
+                unit=SHARE,
+                decimals=0,
+                thresholds=at_least(targets.CONVERSION),
+                custom__cellOptions={"type": "color-text"},
+            ),
+            override(
+                "First response",
+                unit=SECONDS,
+                decimals=1,
+                thresholds=at_most(targets.RESPONSE_SECONDS / 2, fair=targets.RESPONSE_SECONDS),
+                custom__cellOptions={"type": "color-text"},
+            ),
+            override("AI use", unit=SHARE, decimals=0),
+        ],
+        join="key",
+        sort="Score",
+    )
+
+
+def _speed() -> ExactPanel:
+    within = {"300": "5 minutes", "900": "15 minutes", "3600": "an hour"}
+    return table(
+        "Speed to lead",
+        "How soon a human answered the leads created in the window.",
+        [
+            rows(NAMES, "A"),
+            rows(kpi("first_response_seconds", 'statistic="median"'), "B"),
+            *(
+                rows(kpi("first_response_within_ratio", f'limit_seconds="{limit}"'), ref)
+                for limit, ref in zip(within, "CDE", strict=True)
+            ),
+            rows(kpi("leads_never_answered_ratio"), "F"),
+        ],
+        {
+            "name": "Location",
+            "Value #B": "Median",
+            **{
+                f"Value #{ref}": f"In {text}"
+                for ref, text in zip("CDE", within.values(), strict=True)
+            },
+            "Value #F": "Never answered",
+        },
+        [
+            override("Median", unit=SECONDS, decimals=1),
+            *(override(f"In {text}", unit=SHARE, decimals=0) for text in within.values()),
+            override("Never answered", unit=SHARE, decimals=1),
+        ],
+        sort="Median",
+        ascending=True,
+    )
+
+
+def _rising() -> ExactPanel:
+    rise = f"max by (location, agent) (job_location_agent:ghl_agent_{{}}:delta7d{{{{{HERE}}}}})"
+    queries = [
+        _key(AGENT_NAMES, "A"),
+        _key(rise.format("productivity_score").replace("{{", "{").replace("}}", "}"), "B"),
+        _key(rise.format("deals_closed").replace("{{", "{").replace("}}", "}"), "C"),
+        _key(rise.format("revenue").replace("{{", "{").replace("}}", "}"), "D"),
+    ]
+    return table(
+        "Against the week before",
+        "How the last seven days differ from the seven days before them.",
+        queries,
+        {
+            "name": "Agent",
+            "Value #B": "Score",
+            "Value #C": "Deals",
+            "Value #D": "Revenue",
+        },
+        [
+            override("Score", unit="none", decimals=0),
+            override("Deals", unit="none", decimals=0),
+            override("Revenue", unit=MONEY, decimals=1),
+        ],
+        join="key",
+        sort="Revenue",
+    )
+
+
+def _one_stat(title: str, about: str, metric: str, labels: str, look: Json) -> ExactPanel:
+    inside = f"{labels},{_ONE}" if labels else _ONE
+    query = now(kpi(f"agent_{metric}", inside, by="agent"), title)
+    return stat(title, about, query, look, text="value")
+
+
+def _one() -> list[ExactPanel]:
+    return [
+        _one_stat(
+            "Score",
+            "0 to 100, see the leaderboard.",
+            "productivity_score",
+            "",
+            field("none", decimals=0, min=0, max=100, thresholds=_SCORE),
+        ),
+        _one_stat("Deals", "Deals closed.", "deals_closed", "", field(COUNT, decimals=0)),
+        _one_stat("Revenue", "Sum of the agent's deals.", "revenue", "", field(MONEY, decimals=1)),
+        _one_stat(
+            f"Conversion · target {targets.CONVERSION:.0%}",
+            "Deals closed divided by leads assigned.",
+            "conversion_ratio",
+            "",
+            field(SHARE, decimals=0, thresholds=at_least(targets.CONVERSION)),
+        ),
+        _one_stat(
+            "First response",
+            "Median of the agent's first answers.",
+            "first_response_seconds",
+            'statistic="median"',
+            field(
+                SECONDS,
+                decimals=1,
+                thresholds=at_most(targets.RESPONSE_SECONDS / 2, fair=targets.RESPONSE_SECONDS),
+            ),
+        ),
+        _one_stat(
+            "Matches accepted",
+            "Of the agent's recommendations, the share accepted by now.",
+            "match_effectiveness_ratio",
+            "",
+            field(SHARE, decimals=0, thresholds=at_least(targets.ACCEPTANCE)),
+        ),
+    ]
+
+
+def _one_over_time() -> list[ExactPanel]:
+    def one(title: str, about: str, metric: str, labels: str, look: Json) -> ExactPanel:
+        inside = f"{labels},{_ONE}" if labels else _ONE
+        target = graph(over_time(f"agent_{metric}", inside, by="agent"), title, interval="1h")
+        return lines(title, about, target, look, legend=False)
+
+    return [
+        one(
+            "Score over time",
+            "Of the chosen window up to each moment.",
+            "productivity_score",
+            "",
+            field("none", decimals=0, min=0, max=100),
+        ),
+        one(
+            "Revenue over time",
+            "Of the chosen window up to each moment.",
+            "revenue",
+            "",
+            field(MONEY, decimals=1, min=0),
+        ),
+        one(
+            "First response over time",
+            "The median, of the chosen window up to each moment.",
+            "first_response_seconds",
+            'statistic="median"',
+            field(SECONDS, decimals=1, min=0),
+        ),
+    ]
+
+
+def board() -> Board:
+    """Return the board."""
+    return Board(
+        uid="ghl-agents",
+        title="Agents",
+        about="The leaderboard, speed to lead, and one agent in detail.",
+        with_agent=True,
+        lines=[
+            Line(14, [(24, _leaderboard())]),
+            Line(8, [(12, _speed()), (12, _rising())]),
+            row("One agent: $agent"),
+            Line(4, [(4, panel) for panel in _one()]),
+            Line(8, [(8, panel) for panel in _one_over_time()]),
+        ],
+    )

@@ -1,0 +1,292 @@
+"""How are we doing? The grade of each location, its figures with their targets, what moved."""
+
+from grafanalib.core import Target
+
+from grafana import targets
+from grafana.board import Board, Line
+from grafana.fields import (
+    GAUGE_CELL,
+    GRADE_COLOURS,
+    GRADE_MAPPING,
+    MONEY,
+    PILL,
+    SECONDS,
+    SHARE,
+    Json,
+    at_least,
+    field,
+    fixed,
+    link,
+    override,
+    steps,
+    words,
+)
+from grafana.panels import ExactPanel, bars, lines, row, stat, table
+from grafana.queries import HERE, NAMES, change, graph, kpi, now, over_time, rows
+from recording_rules.figures import FIGURES
+
+PART_WORDS = {
+    "webhook_success": "Webhooks succeed",
+    "lead_conversion": "Lead conversion",
+    "revenue_per_lead": "Revenue per lead",
+    "recommendation_acceptance": "Recommendations accepted",
+}
+
+SCORE = field(
+    SHARE,
+    decimals=0,
+    min=0,
+    max=1,
+    thresholds=at_least(targets.GOOD_SCORE, fair=targets.LOW_SCORE),
+)
+_CONVERSION = at_least(targets.CONVERSION)
+_ACCEPTANCE = at_least(targets.ACCEPTANCE)
+_PER_LEAD = at_least(targets.REVENUE_PER_LEAD)
+_DEAL_SIZE = at_least(targets.DEAL_SIZE)
+_TO_LOCATION = "/d/ghl-executive?var-location=${__data.fields.location}&${window:queryparam}"
+
+
+def _scoreboard() -> ExactPanel:
+    held = kpi("performance_grade", by="location, grade") + " == 1"
+    return table(
+        "All locations",
+        "Each location's grade and the figures behind it, in the window that is chosen. Money is"
+        " in the location's own currency. Click a name to see that location alone.",
+        [
+            rows(NAMES, "A"),
+            rows(held, "B"),
+            rows(kpi("performance_score_ratio"), "C"),
+            rows(kpi("revenue"), "D"),
+            rows(change("revenue"), "E"),
+            rows(kpi("lead_conversion_ratio", 'basis="period"'), "F"),
+            rows(kpi("average_deal_size"), "G"),
+            rows(kpi("time_to_conversion_seconds", 'statistic="median"'), "H"),
+            rows(kpi("recommendation_acceptance_ratio"), "I"),
+            rows(kpi("first_response_within_ratio", 'limit_seconds="900"'), "J"),
+        ],
+        {
+            "name": "Location",
+            "grade": "Grade",
+            "Value #C": "Score",
+            "Value #D": "Revenue",
+            "Value #E": "Revenue, change",
+            "Value #F": "Conversion",
+            "Value #G": "Deal size",
+            "Value #H": "Time to conversion",
+            "Value #I": "Accepted",
+            "Value #J": "Answered in 15 min",
+        },
+        [
+            override("Location", links=link("Show this location alone", _TO_LOCATION)),
+            override(
+                "Grade",
+                custom__cellOptions=PILL,
+                mappings=GRADE_MAPPING,
+                custom__width=70,
+                custom__align="center",
+            ),
+            override(
+                "Score",
+                unit=SHARE,
+                decimals=0,
+                min=0,
+                max=1,
+                custom__cellOptions=GAUGE_CELL,
+                thresholds=SCORE["thresholds"],
+            ),
+            override("Revenue", unit=MONEY, decimals=1),
+            override("Revenue, change", unit=SHARE, decimals=0),
+            override("Deal size", unit=MONEY, decimals=1),
+            override("Time to conversion", unit=SECONDS, decimals=1),
+            override("Answered in 15 min", unit=SHARE, decimals=0),
+            *(
+                override(
+                    name,
+                    unit=SHARE,
+                    decimals=decimals,
+                    thresholds=limits,
+                    custom__cellOptions={"type": "color-text"},
+                )
+                for name, limits, decimals in (
+                    ("Conversion", _CONVERSION, 1),
+                    ("Accepted", _ACCEPTANCE, 0),
+                )
+            ),
+        ],
+        sort="Score",
+    )
+
+
+def _updated() -> ExactPanel:
+    return stat(
+        "Last updated",
+        "When the figures were last computed. Red: more than five minutes ago.",
+        now(
+            '1000 * max(ghl_exporter_kpi_last_success_timestamp_seconds{kpi="leads_and_revenue"})',
+            "figures",
+        ),
+        field("dateTimeFromNow"),
+        text="value",
+    )
+
+
+def _grade() -> ExactPanel:
+    held = kpi("performance_grade", by="grade") + " == 1"
+    return stat(
+        "Grade",
+        "From A+ to F, by the score. No grade: fewer than half of its parts have a value.",
+        now(held, "{{grade}}"),
+        field("none", color=fixed("text")),
+        text="name",
+        colour="background_solid",
+        overrides=[override(grade, color=fixed(colour)) for grade, colour in GRADE_COLOURS.items()],
+    )
+
+
+def _score() -> ExactPanel:
+    return stat(
+        "Score",
+        "The weighted mean of the grade's parts, 100 % at best. A needs 90 %, B 80 %, C 70 %.",
+        graph(over_time("performance_score_ratio", by="job"), "score", interval="1h"),
+        SCORE,
+        sparkline=True,
+        text="value",
+    )
+
+
+def _figure(title: str, about: str, expression: str, figure: str, look: Json) -> ExactPanel:
+    """Return a figure, and below it how it has changed."""
+    queries: list[Target] = [now(expression, "now")]
+    queries.append(now(change(figure), "change", "B"))
+    return stat(
+        title,
+        about + " Change: against the window of the same length just before.",
+        queries,
+        look,
+        text="value_and_name",
+        orientation="horizontal",
+        overrides=[
+            override("change", unit=SHARE, decimals=0, thresholds=steps((None, "text"))),
+        ],
+    )
+
+
+def _figures() -> list[ExactPanel]:
+    return [
+        _figure(
+            "Revenue",
+            "Sum of the deals closed, in the location's currency.",
+            kpi("revenue"),
+            "revenue",
+            field(MONEY, decimals=1),
+        ),
+        _figure(
+            f"Revenue per lead · target {targets.REVENUE_PER_LEAD:,.0f}",
+            "Revenue divided by leads created, both in the window.",
+            kpi("revenue_per_lead"),
+            "revenue_per_lead",
+            field(MONEY, decimals=1, thresholds=_PER_LEAD),
+        ),
+        _figure(
+            f"Lead conversion · target {targets.CONVERSION:.0%}",
+            "Deals closed divided by leads created, both in the window.",
+            kpi("lead_conversion_ratio", 'basis="period"'),
+            "conversion",
+            field(SHARE, decimals=1, thresholds=_CONVERSION),
+        ),
+        _figure(
+            f"Deal size · target {targets.DEAL_SIZE / 1000:,.0f}K",
+            "Revenue divided by the deals that have a value.",
+            kpi("average_deal_size"),
+            "deal_size",
+            field(MONEY, decimals=1, thresholds=_DEAL_SIZE),
+        ),
+        _figure(
+            "Time to conversion",
+            "Median time from a lead's creation to its deal.",
+            kpi("time_to_conversion_seconds", 'statistic="median"'),
+            "time_to_conversion",
+            field(SECONDS, decimals=1),
+        ),
+        _figure(
+            f"Recommendations accepted · target {targets.ACCEPTANCE:.0%}",
+            "Of the recommendations made, the share that was liked or scheduled.",
+            kpi("recommendation_acceptance_ratio"),
+            "acceptance",
+            field(SHARE, decimals=1, thresholds=_ACCEPTANCE),
+        ),
+    ]
+
+
+def _moved() -> ExactPanel:
+    moved = f'max by (figure) (job_location:ghl_figure:change_ratio{{{HERE},window="$window"}})'
+    return table(
+        "What moved most",
+        "The figures that changed most against the window of the same length just before. There is"
+        " no change for 90 days.",
+        rows(f"{moved}\n  and\ntopk(6, abs({moved}))"),
+        {"figure": "Figure", "Value": "Change"},
+        [
+            override("Figure", mappings=words({f.name: f.title for f in FIGURES})),
+            override("Change", unit=SHARE, decimals=0, custom__width=110),
+        ],
+        join=None,
+        sort="Change",
+    )
+
+
+def _parts() -> ExactPanel:
+    return bars(
+        "Parts of the grade",
+        "Each part's score, and by it what the grade lacks. The parts have weights: conversion 30,"
+        " revenue per lead 25, webhooks 25, recommendations 20.",
+        now(kpi("performance_part_ratio", by="part"), "{{part}}"),
+        SCORE,
+        overrides=[override(part, displayName=word) for part, word in PART_WORDS.items()],
+    )
+
+
+def _score_over_time() -> ExactPanel:
+    return lines(
+        "Score over time",
+        "The performance score at each moment, of the window up to it.",
+        graph(over_time("performance_score_ratio", by="job"), "score", interval="1h"),
+        field(SHARE, decimals=0, min=0, max=1),
+        legend=False,
+    )
+
+
+def board() -> Board:
+    """Return the board."""
+    figures = _figures()
+    return Board(
+        uid="ghl-executive",
+        title="Executive summary",
+        about="How are we doing, what changed, who needs help, and are the figures fresh?",
+        lines=[
+            Line(7, [(20, _scoreboard()), (4, _updated())]),
+            row("$location", repeat="location"),
+            Line(8, [(4, _grade()), (4, _score()), (8, _score_over_time()), (8, _parts())]),
+            Line(6, [(4, panel) for panel in figures]),
+            Line(7, [(12, _moved()), (12, _revenue_over_time())]),
+        ],
+    )
+
+
+def _revenue_over_time() -> ExactPanel:
+    return lines(
+        "Revenue and what is usual for the week",
+        "Revenue of the last seven days at each moment, beside the median of the four weeks before,"
+        " each up to the same hour of the same weekday.",
+        [
+            graph(over_time("revenue", window="7d"), "last 7 days", interval="1h"),
+            graph(
+                "max by (location) (last_over_time(job_location:ghl_figure:baseline"
+                f'{{figure="revenue",{HERE}}}[$__interval]))',
+                "usual",
+                "B",
+                interval="1h",
+            ),
+        ],
+        field(MONEY, decimals=1, min=0),
+    )

@@ -1,0 +1,223 @@
+"""What is wrong right now, and how is the service itself?"""
+
+from exporter.slo import FRESH_INTERVALS, FRESH_SLACK_SECONDS, SERVICE
+from grafana.board import Board, Line
+from grafana.fields import (
+    BAD,
+    COUNT,
+    FAIR,
+    GOOD,
+    PILL,
+    SECONDS,
+    Json,
+    at_most,
+    field,
+    override,
+    steps,
+    words,
+)
+from grafana.panels import ExactPanel, lines, row, stat, table
+from grafana.queries import graph, now, rows
+
+_UP = words({"1": "Up", "0": "Down"}, {"1": GOOD, "0": BAD})
+
+
+def _firing() -> ExactPanel:
+    return table(
+        "Alerts that fire",
+        "Page wakes somebody, ticket waits for the day. Each alert's runbook is on the exporter,"
+        " below /runbooks/.",
+        rows(f'ALERTS{{alertstate="firing",service="{SERVICE}",severity=~"page|ticket"}}'),
+        {
+            "alertname": "Alert",
+            "severity": "Severity",
+            "team": "For",
+            "location": "Location",
+            "kpi": "KPI",
+            "instance": "Copy",
+        },
+        [
+            override(
+                "Severity",
+                custom__cellOptions=PILL,
+                custom__width=100,
+                mappings=words({"page": "Page", "ticket": "Ticket"}, {"page": BAD, "ticket": FAIR}),
+            )
+        ],
+        join=None,
+    )
+
+
+def _up(title: str, about: str, expr: str, more: str = "no data") -> ExactPanel:
+    return stat(
+        title,
+        about,
+        now(expr, title),
+        field("none", mappings=_UP, noValue=more, thresholds=steps((None, BAD), (1, GOOD))),
+        text="value",
+        colour="background_solid",
+    )
+
+
+def _states() -> list[ExactPanel]:
+    return [
+        _up("Exporter", "Any copy answers its scrapes.", f'max(up{{job="{SERVICE}"}})'),
+        _up("PostgreSQL", "It takes commits.", "max(ghl_exporter_database_up)"),
+        _up("Redis", "A cache: down is slower, never wrong.", "max(ghl_exporter_redis_up)", "none"),
+        stat(
+            "Copies",
+            "Copies of the service that answer; one of them leads.",
+            now(f'count(up{{job="{SERVICE}"}} == 1)', "copies"),
+            field(COUNT, decimals=0),
+            text="value",
+        ),
+        stat(
+            "Oldest KPI",
+            "Age of the KPI that was refreshed longest ago.",
+            now(
+                "max(time() - max by (kpi) (ghl_exporter_kpi_last_success_timestamp_seconds))",
+                "age",
+            ),
+            field(
+                SECONDS,
+                decimals=0,
+                thresholds=at_most(
+                    FRESH_INTERVALS * 15 + FRESH_SLACK_SECONDS,
+                    fair=5 * (FRESH_INTERVALS * 15 + FRESH_SLACK_SECONDS),
+                ),
+            ),
+            text="value",
+        ),
+        stat(
+            "Facts",
+            "Whether facts are of these settings and this version.",
+            now("max(ghl_exporter_rebuild_due)", "facts"),
+            field(
+                "none",
+                mappings=words({"0": "current", "1": "rebuild due"}, {"0": GOOD, "1": FAIR}),
+                thresholds=steps((None, GOOD), (1, FAIR)),
+            ),
+            text="value",
+        ),
+    ]
+
+
+def _kpis() -> ExactPanel:
+    return table(
+        "KPIs by age",
+        "Each KPI's age, the time of its last query, and how often it failed in the time that is"
+        " shown.",
+        [
+            rows("time() - max by (kpi) (ghl_exporter_kpi_last_success_timestamp_seconds)", "A"),
+            rows("max by (kpi) (ghl_exporter_kpi_refresh_duration_seconds)", "B"),
+            rows("sum by (kpi) (increase(ghl_exporter_kpi_refresh_failures_total[$__range]))", "C"),
+        ],
+        {
+            "kpi": "KPI",
+            "Value #A": "Age",
+            "Value #B": "Query",
+            "Value #C": "Failed",
+        },
+        [
+            override("Age", unit=SECONDS, decimals=0),
+            override("Query", unit=SECONDS, decimals=1),
+            override("Failed", unit=COUNT, decimals=0),
+        ],
+        join="kpi",
+        sort="Age",
+    )
+
+
+def _line(title: str, about: str, queries: dict[str, str], look: Json) -> ExactPanel:
+    targets = [
+        graph(expr, legend, chr(ord("A") + index))
+        for index, (legend, expr) in enumerate(queries.items())
+    ]
+    return lines(title, about, targets, look)
+
+
+def _internals() -> list[ExactPanel]:
+    rate = "[$__rate_interval]"
+    return [
+        _line(
+            "Memory",
+            "Resident memory of each copy.",
+            {"{{instance}}": f'process_resident_memory_bytes{{job="{SERVICE}"}}'},
+            field("bytes", min=0),
+        ),
+        _line(
+            "CPU",
+            "Cores in use by each copy.",
+            {"{{instance}}": f'rate(process_cpu_seconds_total{{job="{SERVICE}"}}{rate})'},
+            field("none", decimals=2, min=0),
+        ),
+        _line(
+            "Events that share a commit",
+            "Mean of the group commit: it grows with the load.",
+            {
+                "events": f"sum(rate(ghl_exporter_group_commit_events_sum{rate}))"
+                f" / (sum(rate(ghl_exporter_group_commit_events_count{rate})) > 0)"
+            },
+            field("none", decimals=1, min=0),
+        ),
+        _line(
+            "Events a second that become facts",
+            "Taken from the inbox, by what became of them.",
+            {"{{outcome}}": f"sum by (outcome) (rate(ghl_exporter_events_projected_total{rate}))"},
+            field("reqps", min=0),
+        ),
+        _line(
+            "Tracking calls a second",
+            "What the AI platform tells, by call.",
+            {"{{call}}": f"sum by (call) (rate(ghl_exporter_tracking_calls_total{rate}))"},
+            field("reqps", min=0),
+        ),
+        _line(
+            "API requests refused, a second",
+            "By HTTP status.",
+            {
+                "{{status}}": "sum by (status) (rate("
+                f"ghl_exporter_api_requests_rejected_total{rate}))"
+            },
+            field("reqps", min=0),
+        ),
+        _line(
+            "Time of a projection's transaction",
+            "95 of 100 are done within this time.",
+            {
+                "95 %": "histogram_quantile(0.95, sum by (le) (rate("
+                f"ghl_exporter_projection_batch_duration_seconds_bucket{rate})))"
+            },
+            field(SECONDS, min=0),
+        ),
+        _line(
+            "Connections to PostgreSQL",
+            "Of the pools for KPIs, by state.",
+            {"{{state}}": "sum by (state) (ghl_exporter_database_pool_connections)"},
+            field("none", decimals=0, min=0),
+        ),
+        _line(
+            "Label values cut, in an hour",
+            "Values over a limit: they have no series of their own.",
+            {"{{label}}": "sum by (label) (increase(ghl_exporter_label_values_cut_total[1h]))"},
+            field("none", decimals=0, min=0),
+        ),
+    ]
+
+
+def board() -> Board:
+    """Return the board."""
+    internals = _internals()
+    return Board(
+        uid="ghl-health",
+        title="Alerts and health",
+        about="What fires, what the service stands on, how old the figures are.",
+        since="now-6h",
+        window=None,
+        lines=[
+            Line(4, [(4, panel) for panel in _states()]),
+            Line(9, [(12, _firing()), (12, _kpis())]),
+            row("The service itself"),
+            *(Line(7, [(8, panel) for panel in internals[n : n + 3]]) for n in (0, 3, 6)),
+        ],
+    )

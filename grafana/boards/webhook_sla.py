@@ -1,0 +1,346 @@
+"""Is GHL reaching us, and do we keep what is promised?"""
+
+from exporter.slo import (
+    ANSWER_WITHIN_SECONDS,
+    BUDGET_DAYS,
+    BURNS,
+    SLOS,
+    bad_ratio,
+    budget_lasts,
+    budget_left,
+)
+from grafana.board import Board, Line
+from grafana.fields import (
+    BAD,
+    COUNT,
+    FAIR,
+    GAUGE_CELL,
+    GOOD,
+    SECONDS,
+    SHARE,
+    Json,
+    at_least,
+    at_most,
+    field,
+    fixed,
+    override,
+    steps,
+    words,
+)
+from grafana.panels import ExactPanel, bars, heatmap, lines, row, stat, table, timeline
+from grafana.queries import HERE, NAMES, graph, now, rows
+
+_WORDS = {
+    "webhook-success": "Succeeded",
+    "webhook-latency": f"Answered within {ANSWER_WITHIN_SECONDS:g} s",
+    "kpi-freshness": "KPIs fresh",
+}
+_LETTERS = "ABCDEFGH"
+
+
+def _kept(slo_index: int) -> ExactPanel:
+    slo = SLOS[slo_index]
+    budget = f"{BUDGET_DAYS}d"
+    return stat(
+        f"{_WORDS[slo.name]} · objective {slo.objective:.0%}",
+        f"The share of {slo.events} that was good in the last {BUDGET_DAYS} days, and in the last"
+        " hour. Nothing came is no share.",
+        [
+            now(f"1 - {bad_ratio(slo, budget)}", f"{BUDGET_DAYS} days"),
+            now(f"1 - {bad_ratio(slo, '1h')}", "last hour", "B"),
+        ],
+        field(
+            SHARE,
+            decimals=2,
+            max=1,
+            thresholds=steps((None, BAD), (slo.objective, GOOD)),
+        ),
+        text="value_and_name",
+        orientation="horizontal",
+    )
+
+
+def _left() -> ExactPanel:
+    return bars(
+        "Error budget left",
+        f"Of what may go wrong in {BUDGET_DAYS} days, the share that is left. Below 0 the"
+        " objective is missed.",
+        [
+            now(budget_left(slo), _WORDS[slo.name], ref)
+            for slo, ref in zip(SLOS, _LETTERS, strict=False)
+        ],
+        field(SHARE, decimals=0, min=0, max=1, thresholds=at_least(0.5, fair=0.1)),
+    )
+
+
+def _lasts() -> ExactPanel:
+    return stat(
+        "At this pace the budget lasts",
+        "Time until the error budget is used up, at the pace of the last six hours. No data:"
+        " nothing went wrong in them.",
+        [
+            now(budget_lasts(slo), _WORDS[slo.name], ref)
+            for slo, ref in zip(SLOS, _LETTERS, strict=False)
+        ],
+        field(
+            SECONDS,
+            decimals=1,
+            noValue="nothing burns",
+            thresholds=steps((None, BAD), (3 * 86_400, FAIR), (BUDGET_DAYS * 86_400, GOOD)),
+        ),
+        text="value_and_name",
+        orientation="horizontal",
+    )
+
+
+def _met() -> ExactPanel:
+    return timeline(
+        "Met or breached",
+        "Whether the objective was met in the hour up to each moment. Gaps: nothing came.",
+        [
+            graph(f"{bad_ratio(slo, '1h')} <= bool {slo.budget:g}", _WORDS[slo.name], ref)
+            for slo, ref in zip(SLOS, _LETTERS, strict=False)
+        ],
+        field(
+            "none",
+            mappings=words({"1": "Met", "0": "Breached"}, {"1": GOOD, "0": BAD}),
+            thresholds=steps((None, BAD), (1, GOOD)),
+        ),
+    )
+
+
+def _burn() -> ExactPanel:
+    limits = sorted(burn.factor for pair in BURNS.values() for burn in pair)
+    return lines(
+        "How fast the budget burns",
+        f"1: it is used up in {BUDGET_DAYS} days. {limits[-1]:g} for an hour wakes somebody,"
+        f" {limits[-2]:g} for six hours too.",
+        [
+            graph(f"{bad_ratio(slo, '1h')} / {slo.budget:g}", _WORDS[slo.name], ref)
+            for slo, ref in zip(SLOS, _LETTERS, strict=False)
+        ],
+        field(
+            "none",
+            decimals=1,
+            min=0,
+            thresholds=steps((None, "transparent"), (1, FAIR), (limits[-1], BAD)),
+        ),
+        limits=True,
+    )
+
+
+def _answer_times() -> ExactPanel:
+    return lines(
+        "Time to answer",
+        "Half of the webhooks, and 95 of 100, are answered within this time; and 95 of 100 are"
+        " facts within this time after they came.",
+        [
+            graph("job:ghl_exporter_webhook_request_duration_seconds:p95_rate5m", "95 % answered"),
+            graph(
+                "histogram_quantile(0.5, sum by (le) (rate("
+                "ghl_exporter_webhook_request_duration_seconds_bucket[$__rate_interval])))",
+                "50 % answered",
+                "B",
+            ),
+            graph(
+                "job:ghl_exporter_webhook_projection_delay_seconds:p95_rate5m",
+                "95 % are facts",
+                "C",
+            ),
+        ],
+        field(SECONDS, min=0),
+    )
+
+
+def _latency() -> ExactPanel:
+    return heatmap(
+        "Times to answer, in full",
+        f"How many webhooks a second were answered within which time. The objective:"
+        f" {SLOS[1].objective:.0%} within {ANSWER_WITHIN_SECONDS:g} s.",
+        graph(
+            "sum by (le) (rate("
+            "ghl_exporter_webhook_request_duration_seconds_bucket[$__rate_interval]))",
+            "{{le}}",
+        ),
+        SECONDS,
+    )
+
+
+_OUTCOMES = {
+    "stored": ("Stored", GOOD),
+    "duplicate": ("Seen before", "blue"),
+    "spooled": ("On the local disk", FAIR),
+    "refused": ("Refused", BAD),
+}
+
+
+def _coloured(names: dict[str, tuple[str, str]]) -> list[Json]:
+    return [
+        override(name, displayName=text, color=fixed(colour))
+        for name, (text, colour) in names.items()
+    ]
+
+
+def _received() -> ExactPanel:
+    return lines(
+        "Webhooks a second",
+        "What came from GHL and from workflows, and what became of it.",
+        graph("sum by (outcome) (job:ghl_exporter_webhooks:rate5m)", "{{outcome}}"),
+        field("reqps", min=0),
+        stacked=True,
+        overrides=_coloured(_OUTCOMES),
+    )
+
+
+def _rejected() -> ExactPanel:
+    return lines(
+        "Rejected on purpose, a second",
+        "Requests without a good signature or secret, too large, or broken off. They are in no"
+        " objective.",
+        graph("sum by (reason) (job:ghl_exporter_webhooks_rejected:rate5m)", "{{reason}}"),
+        field("reqps", min=0),
+        overrides=[
+            override(reason, displayName=reason.replace("_", " ").capitalize())
+            for reason in (
+                *("signature_missing", "signature_invalid", "secret_missing", "secret_invalid"),
+                *("too_large", "bad_encoding", "aborted"),
+            )
+        ],
+    )
+
+
+def _success(count: str) -> str:
+    return f"{count.format(',outcome=' + chr(34) + 'success' + chr(34))} / ({count.format('')} > 0)"
+
+
+def _by_event() -> ExactPanel:
+    count = (
+        "sum by (event) (increase(ghl_exporter_webhooks_finished_by_event_total"
+        '{{event!=""{}}}[$__range]))'
+    )
+    return table(
+        "By event",
+        "What came in the time that is shown, by GHL's event, and the share that succeeded.",
+        [
+            rows(f"topk(15, {count.format('')} > 0)", "A"),
+            rows(_success(count), "B"),
+        ],
+        {"event": "Event", "Value #A": "Webhooks", "Value #B": "Succeeded"},
+        [
+            override("Webhooks", unit=COUNT, decimals=0),
+            override(
+                "Succeeded",
+                unit=SHARE,
+                decimals=1,
+                min=0,
+                max=1,
+                thresholds=steps((None, BAD), (SLOS[0].objective, GOOD)),
+                custom__cellOptions=GAUGE_CELL,
+            ),
+        ],
+        join="event",
+        sort="Webhooks",
+    )
+
+
+def _by_location() -> ExactPanel:
+    share = "1 - job_location:slo_bad_events:ratio_increase{}{{{}}}"
+    return table(
+        "By location",
+        "Each location's webhooks of the last day and the share that succeeded in a day and in"
+        f" {BUDGET_DAYS} days. A location that is missing sent nothing.",
+        [
+            rows(NAMES, "A"),
+            rows(f"max by (location) (job_location:slo_events:increase1d{{{HERE}}})", "B"),
+            rows(f"max by (location) ({share.format('1d', HERE)})", "C"),
+            rows(f"max by (location) ({share.format('30d', HERE)})", "D"),
+        ],
+        {
+            "name": "Location",
+            "Value #B": "Last day",
+            "Value #C": "Succeeded, day",
+            "Value #D": f"Succeeded, {BUDGET_DAYS} days",
+        },
+        [
+            override("Last day", unit=COUNT, decimals=0),
+            *(
+                override(
+                    name,
+                    unit=SHARE,
+                    decimals=1,
+                    min=0,
+                    max=1,
+                    thresholds=steps((None, BAD), (SLOS[0].objective, GOOD)),
+                    custom__cellOptions=GAUGE_CELL,
+                )
+                for name in ("Succeeded, day", f"Succeeded, {BUDGET_DAYS} days")
+            ),
+        ],
+        sort="Last day",
+    )
+
+
+def _waiting() -> list[ExactPanel]:
+    def one(title: str, about: str, expr: str, look: Json) -> ExactPanel:
+        return stat(title, about, graph(expr, title), look, sparkline=True, text="value")
+
+    return [
+        one(
+            "Last webhook",
+            "When GHL last reached any copy.",
+            "1000 * max(ghl_exporter_last_webhook_timestamp_seconds > 0)",
+            field("dateTimeFromNow"),
+        ),
+        one(
+            "Wait to become facts",
+            "Stored events that no figure knows of yet. Usually a handful.",
+            "max(ghl_exporter_inbox_backlog_events)",
+            field(COUNT, decimals=0, thresholds=at_most(1000, fair=100_000)),
+        ),
+        one(
+            "The oldest waits for",
+            "Above five minutes somebody is woken.",
+            "max(ghl_exporter_inbox_oldest_age_seconds)",
+            field(SECONDS, decimals=0, thresholds=at_most(60, fair=300)),
+        ),
+        one(
+            "On the local disk",
+            "Webhooks that wait for PostgreSQL on the exporter's own disk.",
+            "sum(ghl_exporter_spool_events)",
+            field(COUNT, decimals=0, thresholds=steps((None, GOOD), (1, FAIR))),
+        ),
+        one(
+            "The disk's share in use",
+            "Of what the spool may hold. When it is full, webhooks are refused.",
+            "max(ghl_exporter_spool_bytes / ghl_exporter_spool_limit_bytes)",
+            field(SHARE, decimals=0, min=0, max=1, thresholds=at_most(0.5, fair=0.8)),
+        ),
+        one(
+            "In quarantine",
+            "Events that were set aside with an error: they are in no figure until replayed.",
+            "max(ghl_exporter_quarantine_events)",
+            field(COUNT, decimals=0, thresholds=steps((None, GOOD), (1, FAIR))),
+        ),
+    ]
+
+
+def board() -> Board:
+    """Return the board."""
+    waiting = _waiting()
+    return Board(
+        uid="ghl-webhook-sla",
+        title="Webhook SLA",
+        about="Is GHL reaching us, are webhooks stored and answered in time, does anything wait?",
+        since="now-24h",
+        window=None,
+        lines=[
+            Line(6, [*((4, _kept(n)) for n in range(3)), (7, _left()), (5, _lasts())]),
+            Line(4, [(4, panel) for panel in waiting]),
+            Line(6, [(24, _met())]),
+            row("How it went"),
+            Line(8, [(8, _received()), (8, _answer_times()), (8, _burn())]),
+            Line(9, [(12, _latency()), (12, _rejected())]),
+            row("Where it comes from"),
+            Line(10, [(12, _by_location()), (12, _by_event())]),
+        ],
+    )

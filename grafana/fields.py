@@ -1,0 +1,115 @@
+"""How values look: units, colours, thresholds, mappings, overrides, in Grafana's terms."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Json = dict[str, Any]
+
+# A location's own currency: its code stands beside its name, for nothing is converted.
+MONEY = "currency:"
+SHARE = "percentunit"
+SECONDS = "s"
+COUNT = "short"
+
+GOOD, FAIR, BAD, PLAIN, MUTED = "green", "orange", "red", "blue", "text"
+
+GRADE_COLOURS = {
+    **dict.fromkeys(("A+", "A", "A-"), "green"),
+    **dict.fromkeys(("B+", "B", "B-"), "semi-dark-green"),
+    **dict.fromkeys(("C+", "C"), "yellow"),
+    **dict.fromkeys(("C-", "D"), "orange"),
+    "F": "red",
+}
+
+STAGE_WORDS = {
+    "lead_created": "Lead created",
+    "ai_qualified": "AI qualified",
+    "human_contacted": "Human contacted",
+    "appointment_scheduled": "Appointment scheduled",
+    "property_showing": "Property showing",
+    "offer_submitted": "Offer submitted",
+    "contract_signed": "Contract signed",
+    "deal_closed": "Deal closed",
+}
+
+
+def steps(*pairs: tuple[float | None, str]) -> Json:
+    """Return thresholds: from each value on, a colour; the first value is None."""
+    return {"mode": "absolute", "steps": [{"value": value, "color": c} for value, c in pairs]}
+
+
+NO_STEPS = steps((None, PLAIN))
+
+
+def at_least(target: float, *, fair: float | None = None) -> Json:
+    """Return thresholds of what shall be high: good from the target on, fair from `fair` on."""
+    middle = target / 2 if fair is None else fair
+    return steps((None, BAD), (middle, FAIR), (target, GOOD))
+
+
+def at_most(target: float, *, fair: float | None = None) -> Json:
+    """Return thresholds of what shall be low: good up to the target, bad beyond `fair`."""
+    return steps((None, GOOD), (target, FAIR), (target * 2 if fair is None else fair, BAD))
+
+
+def field(unit: str, *, decimals: int | None = None, **more: Any) -> Json:
+    """Return field defaults. Without thresholds of its own a field has one plain colour."""
+    thresholds = more.pop("thresholds", None)
+    plain = {"mode": "fixed", "fixedColor": PLAIN}
+    found: Json = {
+        "unit": unit,
+        "color": {"mode": "thresholds"} if thresholds else plain,
+        "thresholds": thresholds or NO_STEPS,
+        "noValue": "no data",
+        **more,
+    }
+    if decimals is not None:
+        found["decimals"] = decimals
+    return found
+
+
+def words(texts: Mapping[str, str], colours: Mapping[str, str] | None = None) -> list[Json]:
+    """Return a mapping from values to words, with colours where there are some."""
+    options: Json = {}
+    for index, (value, text) in enumerate(texts.items()):
+        options[value] = {"index": index, "text": text}
+        if colours and value in colours:
+            options[value]["color"] = colours[value]
+    return [{"type": "value", "options": options}]
+
+
+def override(name: str, **properties: Any) -> Json:
+    """Return the override of a field by its name; `__` in a property stands for a dot."""
+    return {
+        "matcher": {"id": "byName", "options": name},
+        "properties": [
+            {"id": key.replace("__", "."), "value": value} for key, value in properties.items()
+        ],
+    }
+
+
+def override_pattern(pattern: str, **properties: Any) -> Json:
+    """Return the override of the fields whose name a regular expression finds."""
+    found = override(pattern, **properties)
+    found["matcher"]["id"] = "byRegexp"
+    return found
+
+
+GRADE_MAPPING = words({grade: grade for grade in GRADE_COLOURS}, GRADE_COLOURS)
+PILL = {"type": "color-background", "mode": "basic"}
+GAUGE_CELL = {"type": "gauge", "mode": "basic", "valueDisplayMode": "text"}
+
+
+def fixed(colour: str) -> Json:
+    """Return a colour that hangs on nothing."""
+    return {"mode": "fixed", "fixedColor": colour}
+
+
+def link(title: str, url: str) -> list[Json]:
+    """Return a link of a value, opened in the same tab."""
+    return [{"title": title, "url": url, "targetBlank": False}]
+
+
+def rename(names: Sequence[str]) -> Json:
+    """Return the wish to show fields in this order."""
+    return {name: index for index, name in enumerate(names)}
