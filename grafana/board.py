@@ -86,8 +86,11 @@ def _variables(board: Board) -> list[Template]:
     return found
 
 
-def _annotations() -> list[dict[str, Any]]:
-    shared = {"datasource": DATASOURCE, "enable": True, "hide": False}
+def _annotations(board: Board) -> list[dict[str, Any]]:
+    # Prometheus answers 11,000 points at most: boards of weeks look less closely.
+    step = "15m" if board.since.endswith("d") else "2m"
+    # On weeks they would be hundreds: there they are to be turned on.
+    shared = {"datasource": DATASOURCE, "enable": step == "2m", "hide": False, "step": step}
     return [
         {
             **shared,
@@ -96,16 +99,14 @@ def _annotations() -> list[dict[str, Any]]:
             "titleFormat": "{{alertname}}",
             "textFormat": "{{severity}} {{location}} {{instance}}",
             "iconColor": "red",
-            "step": "60s",
         },
         {
             **shared,
             "name": "Deploys and restarts",
-            "expr": f'changes(process_start_time_seconds{{job="{SERVICE}"}}[2m]) > 0',
+            "expr": f'changes(process_start_time_seconds{{job="{SERVICE}"}}[{step}]) > 0',
             "titleFormat": "started anew",
             "textFormat": "{{instance}}",
             "iconColor": "blue",
-            "step": "60s",
         },
     ]
 
@@ -149,7 +150,7 @@ def dashboard(board: Board) -> dict[str, Any]:
         graphTooltip=1,
         panels=_placed(board.lines),
         templating=Templating(list=_variables(board) + board.variables),
-        annotations=Annotations(list=_annotations()),
+        annotations=Annotations(list=_annotations(board)),
         links=[
             {
                 "type": "dashboards",

@@ -9,7 +9,7 @@ Json = dict[str, Any]
 MONEY = "currency:"
 SHARE = "percentunit"
 SECONDS = "s"
-COUNT = "short"
+COUNT = "locale"
 
 GOOD, FAIR, BAD, PLAIN, MUTED = "green", "orange", "red", "blue", "text"
 
@@ -42,9 +42,12 @@ NO_STEPS = steps((None, PLAIN))
 
 
 def at_least(target: float, *, fair: float | None = None) -> Json:
-    """Return thresholds of what shall be high: good from the target on, fair from `fair` on."""
+    """Return thresholds of what shall be high: good from the target on, fair from `fair` on.
+
+    Where there is no value there is no colour either.
+    """
     middle = target / 2 if fair is None else fair
-    return steps((None, BAD), (middle, FAIR), (target, GOOD))
+    return steps((None, MUTED), (0, BAD), (middle, FAIR), (target, GOOD))
 
 
 def at_most(target: float, *, fair: float | None = None) -> Json:
@@ -98,6 +101,7 @@ def override_pattern(pattern: str, **properties: Any) -> Json:
 GRADE_MAPPING = words({grade: grade for grade in GRADE_COLOURS}, GRADE_COLOURS)
 PILL = {"type": "color-background", "mode": "basic"}
 GAUGE_CELL = {"type": "gauge", "mode": "basic", "valueDisplayMode": "text"}
+COLOURED = {"type": "color-text"}
 
 
 def fixed(colour: str) -> Json:
@@ -108,6 +112,13 @@ def fixed(colour: str) -> Json:
 def link(title: str, url: str) -> list[Json]:
     """Return a link of a value, opened in the same tab."""
     return [{"title": title, "url": url, "targetBlank": False}]
+
+
+HIDDEN = {
+    # Grafana 10 to 12, and 13
+    "custom__hidden": True,
+    "custom__hideFrom": {"viz": True, "legend": True, "tooltip": True},
+}
 
 
 def rename(names: Sequence[str]) -> Json:

@@ -158,7 +158,7 @@ def table(
     join: str | None = "location",
     sort: str | None = None,
     ascending: bool = False,
-    first: list[Json] | None = None,
+    empty: str = "no data",
     **more: Any,
 ) -> ExactPanel:
     """Return a table. `columns`: the fields that are shown, in their order, and their headings.
@@ -166,7 +166,7 @@ def table(
     `join`: the label that the queries' rows have in common; None where there is one query.
     """
     keep = "|".join(name.replace("#", r"\#") for name in columns)
-    transformations: list[Json] = list(first or [])
+    transformations: list[Json] = []
     if join:
         transformations.append({"id": "joinByField", "options": {"byField": join, "mode": "outer"}})
     transformations += [
@@ -181,8 +181,13 @@ def table(
         "cellHeight": "sm",
         "sortBy": [{"displayName": sort, "desc": not ascending}] if sort else [],
     }
-    look = field("short")
-    look["custom"] = {"align": "auto", "cellOptions": {"type": "auto"}, "inspect": False}
+    look = field("short", noValue=empty)
+    look["custom"] = {
+        "align": "auto",
+        "cellOptions": {"type": "auto"},
+        "inspect": False,
+        "minWidth": 60,
+    }
     look["color"] = {"mode": "thresholds"}
     return _panel(
         "table",

@@ -2,6 +2,8 @@
 
 from grafanalib.core import Target
 
+from recording_rules.figures import BASELINE_WEEKS, BASELINE_WINDOW, FIGURES
+
 HERE = 'location=~"$location"'
 # One title of a location: its name, and its currency where there is one.
 TITLED = (
@@ -51,6 +53,23 @@ def change(figure: str) -> str:
         "max by (location) (job_location:ghl_figure:change_ratio"
         f'{{figure="{figure}",{HERE},window="$window"}})'
     )
+
+
+def usual(name: str) -> str:
+    """Return what is usual for a figure at each moment: the median of the weeks before.
+
+    As `recording_rules` has it for the alerts, but for any moment of the graph.
+    """
+    figure = next(figure for figure in FIGURES if figure.name == name)
+    weeks = (
+        over_time(figure.metric.removeprefix("ghl_"), figure.labels, window=BASELINE_WINDOW)
+        for _ in BASELINE_WEEKS
+    )
+    past = "\n  or\n".join(
+        f'label_replace({week.replace("]))", f"] offset {number}w))")}, "week", "{number}", "", "")'
+        for number, week in zip(BASELINE_WEEKS, weeks, strict=True)
+    )
+    return f"quantile by (location) (0.5, {past})"
 
 
 def graph(expr: str, legend: str = "", ref: str = "A", *, interval: str = "") -> Target:

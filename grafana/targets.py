@@ -12,6 +12,6 @@ RESPONSE_SECONDS = float(_DEFAULTS["target_response_seconds"])
 # Where the grade gives full marks.
 REVENUE_PER_LEAD = GRADE_PARTS["revenue_per_lead"].points[-1][0]
 ACCEPTANCE = 0.40
-# B is good; below C somebody is told.
-GOOD_SCORE, LOW_SCORE = 0.83, 0.73
+# From these scores on a grade is a B-, a C, a D.
+B_SCORE, C_SCORE, D_SCORE = 0.80, 0.73, 0.60
 OBJECTIVES = {slo.name: slo.objective for slo in SLOS}

@@ -3,8 +3,10 @@
 from grafana import targets
 from grafana.board import Board, Line
 from grafana.fields import (
+    COLOURED,
     COUNT,
     GAUGE_CELL,
+    HIDDEN,
     MONEY,
     SECONDS,
     SHARE,
@@ -20,7 +22,7 @@ from grafana.panels import ExactPanel, lines, row, stat, table
 from grafana.queries import AGENT_NAMES, HERE, NAMES, graph, kpi, now, over_time, rows
 
 _BY = "location, agent"
-_SCORE = steps((None, "red"), (40, "orange"), (70, "green"))
+_SCORE = steps((None, "text"), (0, "red"), (35, "orange"), (60, "green"))
 _ONE = 'agent=~"$agent"'
 _TO_AGENT = (
     "/d/ghl-agents?var-agent=${__data.fields.agent}&var-location=${__data.fields.location}"
@@ -77,7 +79,7 @@ def _leaderboard() -> ExactPanel:
         },
         [
             override("Agent", links=link("Show this agent", _TO_AGENT)),
-            *(override(name, custom__hidden=True) for name in ("agent", "location")),
+            *(override(name, **HIDDEN) for name in ("agent", "location")),
             override(
                 "Score",
                 unit="none",
@@ -96,14 +98,14 @@ def _leaderboard() -> ExactPanel:
                 unit=SHARE,
                 decimals=0,
                 thresholds=at_least(targets.CONVERSION),
-                custom__cellOptions={"type": "color-text"},
+                custom__cellOptions=COLOURED,
             ),
             override(
                 "First response",
                 unit=SECONDS,
                 decimals=1,
                 thresholds=at_most(targets.RESPONSE_SECONDS / 2, fair=targets.RESPONSE_SECONDS),
-                custom__cellOptions={"type": "color-text"},
+                custom__cellOptions=COLOURED,
             ),
             override("AI use", unit=SHARE, decimals=0),
         ],

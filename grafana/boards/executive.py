@@ -5,6 +5,7 @@ from grafanalib.core import Target
 from grafana import targets
 from grafana.board import Board, Line
 from grafana.fields import (
+    COLOURED,
     GAUGE_CELL,
     GRADE_COLOURS,
     GRADE_MAPPING,
@@ -22,14 +23,14 @@ from grafana.fields import (
     words,
 )
 from grafana.panels import ExactPanel, bars, lines, row, stat, table
-from grafana.queries import HERE, NAMES, change, graph, kpi, now, over_time, rows
+from grafana.queries import HERE, NAMES, change, graph, kpi, now, over_time, rows, usual
 from recording_rules.figures import FIGURES
 
 PART_WORDS = {
-    "webhook_success": "Webhooks succeed",
+    "webhook_success": "Webhooks",
     "lead_conversion": "Lead conversion",
     "revenue_per_lead": "Revenue per lead",
-    "recommendation_acceptance": "Recommendations accepted",
+    "recommendation_acceptance": "Matches accepted",
 }
 
 SCORE = field(
@@ -37,7 +38,13 @@ SCORE = field(
     decimals=0,
     min=0,
     max=1,
-    thresholds=at_least(targets.GOOD_SCORE, fair=targets.LOW_SCORE),
+    thresholds=steps(
+        (None, "text"),
+        (0, "red"),
+        (targets.D_SCORE, "orange"),
+        (targets.C_SCORE, "yellow"),
+        (targets.B_SCORE, "green"),
+    ),
 )
 _CONVERSION = at_least(targets.CONVERSION)
 _ACCEPTANCE = at_least(targets.ACCEPTANCE)
@@ -50,8 +57,9 @@ def _scoreboard() -> ExactPanel:
     held = kpi("performance_grade", by="location, grade") + " == 1"
     return table(
         "All locations",
-        "Each location's grade and the figures behind it, in the window that is chosen. Money is"
-        " in the location's own currency. Click a name to see that location alone.",
+        "Each location's grade and the figures behind it, in the window that is chosen. In 15 min:"
+        " leads answered by then. Money is in the location's own currency. Click a name to see that"
+        " location alone.",
         [
             rows(NAMES, "A"),
             rows(held, "B"),
@@ -69,12 +77,12 @@ def _scoreboard() -> ExactPanel:
             "grade": "Grade",
             "Value #C": "Score",
             "Value #D": "Revenue",
-            "Value #E": "Revenue, change",
+            "Value #E": "Change",
             "Value #F": "Conversion",
             "Value #G": "Deal size",
-            "Value #H": "Time to conversion",
+            "Value #H": "Time to deal",
             "Value #I": "Accepted",
-            "Value #J": "Answered in 15 min",
+            "Value #J": "In 15 min",
         },
         [
             override("Location", links=link("Show this location alone", _TO_LOCATION)),
@@ -95,17 +103,17 @@ def _scoreboard() -> ExactPanel:
                 thresholds=SCORE["thresholds"],
             ),
             override("Revenue", unit=MONEY, decimals=1),
-            override("Revenue, change", unit=SHARE, decimals=0),
+            override("Change", unit=SHARE, decimals=0),
             override("Deal size", unit=MONEY, decimals=1),
-            override("Time to conversion", unit=SECONDS, decimals=1),
-            override("Answered in 15 min", unit=SHARE, decimals=0),
+            override("Time to deal", unit=SECONDS, decimals=1),
+            override("In 15 min", unit=SHARE, decimals=0),
             *(
                 override(
                     name,
                     unit=SHARE,
                     decimals=decimals,
                     thresholds=limits,
-                    custom__cellOptions={"type": "color-text"},
+                    custom__cellOptions=COLOURED,
                 )
                 for name, limits, decimals in (
                     ("Conversion", _CONVERSION, 1),
@@ -147,17 +155,20 @@ def _score() -> ExactPanel:
     return stat(
         "Score",
         "The weighted mean of the grade's parts, 100 % at best. A needs 90 %, B 80 %, C 70 %.",
-        graph(over_time("performance_score_ratio", by="job"), "score", interval="1h"),
+        now(kpi("performance_score_ratio", by="job"), "score"),
         SCORE,
-        sparkline=True,
         text="value",
     )
 
 
-def _figure(title: str, about: str, expression: str, figure: str, look: Json) -> ExactPanel:
-    """Return a figure, and below it how it has changed."""
-    queries: list[Target] = [now(expression, "now")]
-    queries.append(now(change(figure), "change", "B"))
+def _figure(
+    title: str, about: str, expression: str, figure: str, look: Json, target: str = ""
+) -> ExactPanel:
+    """Return a figure with its target, and below it how it has changed."""
+    queries: list[Target] = [
+        now(expression, f"now, target {target}" if target else "now"),
+        now(change(figure), "change", "B"),
+    ]
     return stat(
         title,
         about + " Change: against the window of the same length just before.",
@@ -166,7 +177,7 @@ def _figure(title: str, about: str, expression: str, figure: str, look: Json) ->
         text="value_and_name",
         orientation="horizontal",
         overrides=[
-            override("change", unit=SHARE, decimals=0, thresholds=steps((None, "text"))),
+            override("change", unit=SHARE, decimals=0, color=fixed("text")),
         ],
     )
 
@@ -181,25 +192,28 @@ def _figures() -> list[ExactPanel]:
             field(MONEY, decimals=1),
         ),
         _figure(
-            f"Revenue per lead · target {targets.REVENUE_PER_LEAD:,.0f}",
+            "Revenue per lead",
             "Revenue divided by leads created, both in the window.",
             kpi("revenue_per_lead"),
             "revenue_per_lead",
             field(MONEY, decimals=1, thresholds=_PER_LEAD),
+            f"{targets.REVENUE_PER_LEAD:,.0f}",
         ),
         _figure(
-            f"Lead conversion · target {targets.CONVERSION:.0%}",
+            "Lead conversion",
             "Deals closed divided by leads created, both in the window.",
             kpi("lead_conversion_ratio", 'basis="period"'),
             "conversion",
             field(SHARE, decimals=1, thresholds=_CONVERSION),
+            f"{targets.CONVERSION:.0%}",
         ),
         _figure(
-            f"Deal size · target {targets.DEAL_SIZE / 1000:,.0f}K",
+            "Deal size",
             "Revenue divided by the deals that have a value.",
             kpi("average_deal_size"),
             "deal_size",
             field(MONEY, decimals=1, thresholds=_DEAL_SIZE),
+            f"{targets.DEAL_SIZE / 1000:,.0f}K",
         ),
         _figure(
             "Time to conversion",
@@ -209,11 +223,12 @@ def _figures() -> list[ExactPanel]:
             field(SECONDS, decimals=1),
         ),
         _figure(
-            f"Recommendations accepted · target {targets.ACCEPTANCE:.0%}",
+            "Matches accepted",
             "Of the recommendations made, the share that was liked or scheduled.",
             kpi("recommendation_acceptance_ratio"),
             "acceptance",
             field(SHARE, decimals=1, thresholds=_ACCEPTANCE),
+            f"{targets.ACCEPTANCE:.0%}",
         ),
     ]
 
@@ -224,7 +239,7 @@ def _moved() -> ExactPanel:
         "What moved most",
         "The figures that changed most against the window of the same length just before. There is"
         " no change for 90 days.",
-        rows(f"{moved}\n  and\ntopk(6, abs({moved}))"),
+        rows(f"{moved}\n  and\ntopk(5, abs({moved}))"),
         {"figure": "Figure", "Value": "Change"},
         [
             override("Figure", mappings=words({f.name: f.title for f in FIGURES})),
@@ -251,7 +266,7 @@ def _score_over_time() -> ExactPanel:
         "Score over time",
         "The performance score at each moment, of the window up to it.",
         graph(over_time("performance_score_ratio", by="job"), "score", interval="1h"),
-        field(SHARE, decimals=0, min=0, max=1),
+        field(SHARE, decimals=0, max=1, custom={"axisSoftMin": 0.5}),
         legend=False,
     )
 
@@ -264,7 +279,7 @@ def board() -> Board:
         title="Executive summary",
         about="How are we doing, what changed, who needs help, and are the figures fresh?",
         lines=[
-            Line(7, [(20, _scoreboard()), (4, _updated())]),
+            Line(7, [(21, _scoreboard()), (3, _updated())]),
             row("$location", repeat="location"),
             Line(8, [(4, _grade()), (4, _score()), (8, _score_over_time()), (8, _parts())]),
             Line(6, [(4, panel) for panel in figures]),
@@ -280,13 +295,7 @@ def _revenue_over_time() -> ExactPanel:
         " each up to the same hour of the same weekday.",
         [
             graph(over_time("revenue", window="7d"), "last 7 days", interval="1h"),
-            graph(
-                "max by (location) (last_over_time(job_location:ghl_figure:baseline"
-                f'{{figure="revenue",{HERE}}}[$__interval]))',
-                "usual",
-                "B",
-                interval="1h",
-            ),
+            graph(usual("revenue"), "usual", "B", interval="1h"),
         ],
         field(MONEY, decimals=1, min=0),
     )

@@ -45,6 +45,7 @@ def _firing() -> ExactPanel:
             )
         ],
         join=None,
+        empty="nothing fires",
     )
 
 
@@ -164,13 +165,13 @@ def _internals() -> list[ExactPanel]:
             "Events a second that become facts",
             "Taken from the inbox, by what became of them.",
             {"{{outcome}}": f"sum by (outcome) (rate(ghl_exporter_events_projected_total{rate}))"},
-            field("reqps", min=0),
+            field("reqps", min=0, custom={"axisSoftMax": 1}),
         ),
         _line(
             "Tracking calls a second",
             "What the AI platform tells, by call.",
             {"{{call}}": f"sum by (call) (rate(ghl_exporter_tracking_calls_total{rate}))"},
-            field("reqps", min=0),
+            field("reqps", min=0, custom={"axisSoftMax": 1}),
         ),
         _line(
             "API requests refused, a second",
@@ -179,7 +180,7 @@ def _internals() -> list[ExactPanel]:
                 "{{status}}": "sum by (status) (rate("
                 f"ghl_exporter_api_requests_rejected_total{rate}))"
             },
-            field("reqps", min=0),
+            field("reqps", min=0, custom={"axisSoftMax": 1}),
         ),
         _line(
             "Time of a projection's transaction",
@@ -200,7 +201,7 @@ def _internals() -> list[ExactPanel]:
             "Label values cut, in an hour",
             "Values over a limit: they have no series of their own.",
             {"{{label}}": "sum by (label) (increase(ghl_exporter_label_values_cut_total[1h]))"},
-            field("none", decimals=0, min=0),
+            field("none", decimals=0, min=0, custom={"axisSoftMax": 1}),
         ),
     ]
 

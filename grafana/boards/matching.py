@@ -3,6 +3,7 @@
 from grafana import targets
 from grafana.board import Board, Line
 from grafana.fields import (
+    COLOURED,
     COUNT,
     SHARE,
     at_least,
@@ -77,7 +78,7 @@ def _over_time() -> ExactPanel:
             SHARE,
             decimals=0,
             min=0,
-            max=1,
+            custom={"axisSoftMax": 1.5 * targets.ACCEPTANCE},
             thresholds=steps((None, "transparent"), (targets.ACCEPTANCE, "green")),
         ),
         limits=True,
@@ -130,7 +131,7 @@ def _by_location() -> ExactPanel:
                 unit=SHARE,
                 decimals=1,
                 thresholds=at_least(targets.ACCEPTANCE),
-                custom__cellOptions={"type": "color-text"},
+                custom__cellOptions=COLOURED,
             ),
             override("Change", unit=SHARE, decimals=0),
             override("To showing", unit=SHARE, decimals=1),

@@ -43,6 +43,7 @@ def _over_time() -> list[ExactPanel]:
                 SHARE,
                 decimals=0,
                 min=0,
+                custom={"axisSoftMax": 1.5 * targets.CONVERSION},
                 thresholds=steps((None, "transparent"), (targets.CONVERSION, "green")),
             ),
             limits=True,
