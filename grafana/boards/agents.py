@@ -193,14 +193,14 @@ def _one() -> list[ExactPanel]:
         _one_stat("Deals", "Deals closed.", "deals_closed", "", field(COUNT, decimals=0)),
         _one_stat("Revenue", "Sum of the agent's deals.", "revenue", "", field(MONEY, decimals=1)),
         _one_stat(
-            f"Conversion · target {targets.CONVERSION:.0%}",
-            "Deals closed divided by leads assigned.",
+            "Conversion",
+            f"Deals closed divided by leads assigned. Target: {targets.CONVERSION:.0%}.",
             "conversion_ratio",
             "",
             field(SHARE, decimals=0, thresholds=at_least(targets.CONVERSION)),
         ),
         _one_stat(
-            "First response",
+            "Response",
             "Median of the agent's first answers.",
             "first_response_seconds",
             'statistic="median"',
@@ -211,7 +211,7 @@ def _one() -> list[ExactPanel]:
             ),
         ),
         _one_stat(
-            "Matches accepted",
+            "Accepted",
             "Of the agent's recommendations, the share accepted by now.",
             "match_effectiveness_ratio",
             "",

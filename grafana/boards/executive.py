@@ -22,15 +22,19 @@ from grafana.fields import (
     steps,
     words,
 )
-from grafana.panels import ExactPanel, bars, lines, row, stat, table
+from grafana.panels import ExactPanel, bars, lines, row, stat, table, text
 from grafana.queries import HERE, NAMES, change, graph, kpi, now, over_time, rows, usual
 from recording_rules.figures import FIGURES
 
+_HOW_TO_READ = (
+    "Money is in each location's own currency; changes are against the window of the same length"
+    " just before. Click a location to see it alone."
+)
 PART_WORDS = {
     "webhook_success": "Webhooks",
-    "lead_conversion": "Lead conversion",
-    "revenue_per_lead": "Revenue per lead",
-    "recommendation_acceptance": "Matches accepted",
+    "lead_conversion": "Conversion",
+    "revenue_per_lead": "Per lead",
+    "recommendation_acceptance": "Accepted",
 }
 
 SCORE = field(
@@ -85,12 +89,16 @@ def _scoreboard() -> ExactPanel:
             "Value #J": "In 15 min",
         },
         [
-            override("Location", links=link("Show this location alone", _TO_LOCATION)),
+            override(
+                "Location",
+                links=link("Show this location alone", _TO_LOCATION),
+                custom__width=150,
+            ),
             override(
                 "Grade",
                 custom__cellOptions=PILL,
                 mappings=GRADE_MAPPING,
-                custom__width=70,
+                custom__width=60,
                 custom__align="center",
             ),
             override(
@@ -99,6 +107,7 @@ def _scoreboard() -> ExactPanel:
                 decimals=0,
                 min=0,
                 max=1,
+                custom__width=110,
                 custom__cellOptions=GAUGE_CELL,
                 thresholds=SCORE["thresholds"],
             ),
@@ -128,7 +137,7 @@ def _scoreboard() -> ExactPanel:
 def _updated() -> ExactPanel:
     return stat(
         "Last updated",
-        "When the figures were last computed. Red: more than five minutes ago.",
+        "When the figures were last computed.",
         now(
             '1000 * max(ghl_exporter_kpi_last_success_timestamp_seconds{kpi="leads_and_revenue"})',
             "figures",
@@ -192,7 +201,7 @@ def _figures() -> list[ExactPanel]:
             field(MONEY, decimals=1),
         ),
         _figure(
-            "Revenue per lead",
+            "Per lead",
             "Revenue divided by leads created, both in the window.",
             kpi("revenue_per_lead"),
             "revenue_per_lead",
@@ -200,7 +209,7 @@ def _figures() -> list[ExactPanel]:
             f"{targets.REVENUE_PER_LEAD:,.0f}",
         ),
         _figure(
-            "Lead conversion",
+            "Conversion",
             "Deals closed divided by leads created, both in the window.",
             kpi("lead_conversion_ratio", 'basis="period"'),
             "conversion",
@@ -216,14 +225,14 @@ def _figures() -> list[ExactPanel]:
             f"{targets.DEAL_SIZE / 1000:,.0f}K",
         ),
         _figure(
-            "Time to conversion",
+            "Time to deal",
             "Median time from a lead's creation to its deal.",
             kpi("time_to_conversion_seconds", 'statistic="median"'),
             "time_to_conversion",
             field(SECONDS, decimals=1),
         ),
         _figure(
-            "Matches accepted",
+            "Accepted",
             "Of the recommendations made, the share that was liked or scheduled.",
             kpi("recommendation_acceptance_ratio"),
             "acceptance",
@@ -279,9 +288,10 @@ def board() -> Board:
         title="Executive summary",
         about="How are we doing, what changed, who needs help, and are the figures fresh?",
         lines=[
-            Line(7, [(21, _scoreboard()), (3, _updated())]),
+            Line(2, [(18, text(_HOW_TO_READ)), (6, _updated())]),
+            Line(7, [(24, _scoreboard())]),
             row("$location", repeat="location"),
-            Line(8, [(4, _grade()), (4, _score()), (8, _score_over_time()), (8, _parts())]),
+            Line(8, [(4, _grade()), (4, _score()), (7, _score_over_time()), (9, _parts())]),
             Line(6, [(4, panel) for panel in figures]),
             Line(7, [(12, _moved()), (12, _revenue_over_time())]),
         ],

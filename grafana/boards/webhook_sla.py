@@ -79,7 +79,7 @@ def _left() -> ExactPanel:
 
 def _lasts() -> ExactPanel:
     return stat(
-        "At this pace the budget lasts",
+        "Budget lasts",
         "Time until the error budget is used up, at the pace of the last six hours. No data:"
         " nothing went wrong in them.",
         [
@@ -295,31 +295,31 @@ def _waiting() -> list[ExactPanel]:
 
     return [
         one(
-            "Last webhook",
-            "When GHL last reached any copy.",
+            "Last came",
+            "When a webhook last reached any copy.",
             "1000 * max(ghl_exporter_last_webhook_timestamp_seconds > 0)",
             field("dateTimeFromNow"),
         ),
         one(
-            "Wait to become facts",
+            "Backlog",
             "Stored events that no figure knows of yet. Usually a handful.",
             "max(ghl_exporter_inbox_backlog_events)",
             field(COUNT, decimals=0, thresholds=at_most(1000, fair=100_000)),
         ),
         one(
-            "The oldest waits for",
+            "Oldest waits",
             "Above five minutes somebody is woken.",
             "max(ghl_exporter_inbox_oldest_age_seconds)",
             field(SECONDS, decimals=0, thresholds=at_most(60, fair=300)),
         ),
         one(
-            "On the local disk",
+            "In the spool",
             "Webhooks that wait for PostgreSQL on the exporter's own disk.",
             "sum(ghl_exporter_spool_events)",
             field(COUNT, decimals=0, thresholds=steps((None, GOOD), (1, FAIR))),
         ),
         one(
-            "The disk's share in use",
+            "Spool used",
             "Of what the spool may hold. When it is full, webhooks are refused.",
             "max(ghl_exporter_spool_bytes / ghl_exporter_spool_limit_bytes)",
             field(SHARE, decimals=0, min=0, max=1, thresholds=at_most(0.5, fair=0.8)),
