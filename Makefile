@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint format rules docs lock clean
+.PHONY: help demo test test-fast lint format rules boards docs lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -28,6 +28,13 @@ $(VENV)/.dev: requirements/dev.txt pyproject.toml $(VENV)/.made
 demo: $(VENV)/.demo ## install and run everything with embedded servers and simulated traffic
 	@exec $(BIN)/ghl-exporter demo $(DEMO_FLAGS)
 
+up: ## the whole stack with Docker Compose (COMPOSE_PROFILES=demo: a simulated agency)
+	@sh docker/secrets.sh
+	docker compose up --detach --build --wait
+
+down: ## stop the stack; its data stays in its volumes
+	docker compose down
+
 test: $(VENV)/.dev lint ## install what the tests need and pass them all
 	@sh tests/install-servers.sh
 	$(BIN)/python -m pytest $(PYTEST_FLAGS)
@@ -47,12 +54,17 @@ format: $(VENV)/.dev ## format the code
 rules: $(VENV)/.dev ## write recording_rules/ and alerts/ from the code
 	$(BIN)/python -m alerts.generate
 
+boards: $(VENV)/.dev ## write grafana/dashboards from the code
+	$(BIN)/python -m grafana.generate
+
 docs: $(VENV)/.dev ## write docs/reference from the code
-	$(BIN)/python docs/generate.py
+	$(BIN)/python -m docs.generate
 
 lock: ## pin the dependencies anew (needs uv)
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra demo pyproject.toml requirements/build.in -o requirements/demo.txt
 	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --extra test pyproject.toml requirements/build.in -o requirements/dev.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -c requirements/dev.txt pyproject.toml -o requirements/service.txt
+	uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-header --no-annotate -c requirements/dev.txt requirements/build.in -o requirements/build.txt
 
 clean: ## remove the virtual environment and the demo's data
 	rm -rf $(VENV) .demo

@@ -1,6 +1,6 @@
 """Write `docs/reference` from the code that defines what it describes.
 
-    python docs/generate.py [--check]
+    python -m docs.generate [--check]
 
 `--check` writes nothing, names the pages that are stale, and fails where there are any.
 """
@@ -16,12 +16,13 @@ from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
-import yaml
 from aiohttp import web
 from pydantic import SecretStr
 from pydantic_core import PydanticUndefined
 
-from exporter import ghl
+from alerts.alert import LOCATION
+from alerts.generate import ALERTS, files
+from exporter import ghl, slo
 from exporter.api.calls import MODELS
 from exporter.api.track import MOST_CALLS
 from exporter.app import create_app
@@ -30,6 +31,8 @@ from exporter.kpis.definitions import all_kpis, shared_query
 from exporter.live.metrics import LiveMetrics
 from exporter.receiver.signature import GHL_PUBLIC_KEY
 from exporter.settings import SECRETS, Settings, load_settings
+from grafana.board import Line
+from grafana.generate import boards
 
 ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"
@@ -255,35 +258,86 @@ def events_page() -> str:
     )
 
 
-def alerts_page() -> str:
-    """Describe every alert and every recorded series."""
-    page = (
-        "# Alerts and recorded series\n\n"
-        "For Prometheus: `rule_files` takes `recording_rules/*.yml` and `alerts/*.yml`. The scrape"
-        " job is to be named `ghl-exporter`. `page` wakes somebody, `ticket` waits for the day.\n\n"
+def _objectives() -> str:
+    rows = [
+        (
+            f"`{one.name}`",
+            f"{one.title}: {one.objective:.0%} over {slo.BUDGET_DAYS} days",
+            f"Of the {one.events}, the share that {one.bad_events} is at most {one.budget:.0%}.",
+            "page and ticket" if one.pages else "ticket",
+        )
+        for one in slo.SLOS
+    ]
+    burns = [
+        (severity, burn.long, burn.short, f"{burn.factor:g}")
+        for severity, pair in slo.BURNS.items()
+        for burn in pair
+    ]
+    return (
+        "## Objectives\n\n"
+        f"{_table(('Objective', 'Promise', 'SLI', 'Who hears'), rows)}\n"
+        "An alert fires where the budget burns in both windows at least this many times as fast as"
+        f" it would last, and {slo.LEAST_BAD_EVENTS} or more events were bad in the long one:\n\n"
+        f"{_table(('Severity', 'Long window', 'Short window', 'Factor'), burns)}"
     )
-    for path in sorted((ROOT / "alerts").glob("*.yml")):
-        for group in yaml.safe_load(path.read_text("utf-8"))["groups"]:
-            page += f"## {group['name']}\n"
-            for rule in group["rules"]:
-                notes = rule["annotations"]
-                when = f"after {rule['for']}" if "for" in rule else "at once"
-                page += (
-                    f"\n### {rule['alert']}\n\n"
-                    f"{rule['labels']['severity']}, {when}."
-                    f" {notes['summary']}. {notes['description']}\n\n"
-                    f"```promql\n{rule['expr'].strip()}\n```\n"
-                )
+
+
+def alerts_page() -> str:
+    """Describe the objectives, every alert and every recorded series."""
+    page = (
+        "# Objectives, alerts and recorded series\n\n"
+        "For Prometheus: `rule_files` takes `recording_rules/*.yml` and `alerts/*.yml`. The scrape"
+        " job is to be named `ghl-exporter`. `page` wakes somebody, `ticket` waits for the day."
+        " Each alert's name leads to its runbook.\n\n"
+    )
+    page += _objectives()
+    for name, alerts in ALERTS.items():
+        page += f"\n## Alerts: {name}\n"
+        for alert in alerts:
+            when = f"after {alert.wait}" if alert.wait else "at once"
+            said = f"{alert.summary}. {alert.description}".replace(LOCATION, "{location}")
+            page += (
+                f"\n### {alert.name}\n\n"
+                f"[Runbook](../../alerts/runbooks/{alert.name}.md). {alert.severity} for"
+                f" {alert.team}, {when}. {said}\n\n"
+                f"```promql\n{alert.expr.strip()}\n```\n"
+            )
     page += "\n## Recorded\n"
-    for path in sorted((ROOT / "recording_rules").glob("*.yml")):
-        for group in yaml.safe_load(path.read_text("utf-8"))["groups"]:
-            for rule in group["rules"]:
-                page += f"\n### {rule['record']}\n\n```promql\n{rule['expr'].strip()}\n```\n"
+    recorded: dict[str, list[str]] = {}
+    for path, content in files().items():
+        if path.startswith("recording_rules/"):
+            for group in content["groups"]:
+                for rule in group["rules"]:
+                    recorded.setdefault(rule["record"], []).append(rule["expr"].strip())
+    for record, expressions in recorded.items():
+        more = len(expressions) - 1
+        alike = f"\nAnd {more} more like it, by its labels.\n" if more else ""
+        page += f"\n### {record}\n\n```promql\n{expressions[0]}\n```\n{alike}"
+    return page
+
+
+def boards_page() -> str:
+    """Describe every board and its panels."""
+    page = (
+        "# Boards\n\n"
+        "In Grafana 10.4 to 13, from `grafana/dashboards`; `make boards` writes those from the"
+        " Python in `grafana/`. All of them have the variables data source and location, those of"
+        " the business a window too, and links to each other that keep time and variables.\n"
+    )
+    for board in boards():
+        page += f"\n## {board.title}\n\n{board.about} Address: `/d/{board.uid}`.\n\n"
+        rows = []
+        for line in board.lines:
+            for _, panel in line.panels if isinstance(line, Line) else ():
+                if panel.description:
+                    rows.append((panel.title, panel.description))
+        page += _table(("Panel", "What it shows"), rows)
     return page
 
 
 PAGES: dict[str, Callable[[], str]] = {
     "alerts.md": alerts_page,
+    "boards.md": boards_page,
     "commands.md": commands_page,
     "endpoints.md": endpoints_page,
     "events.md": events_page,

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import attr
 from grafanalib.core import Panel, Repeat, RowPanel, Target
 
-from grafana.fields import Json, field, rename
+from grafana.fields import Json, field, override, rename
 
 
 @attr.s
@@ -197,9 +197,18 @@ def table(
         options,
         look,
         transformations=transformations,
-        overrides=overrides,
+        overrides=[*_wide(columns), *overrides],
         **more,
     )
+
+
+def _wide(columns: dict[str, str]) -> list[Json]:
+    """Return room for names, which are longer than figures."""
+    return [
+        override(heading, custom__width=width)
+        for heading, width in (("Location", 150), ("Agent", 120), ("Event", 210), ("KPI", 220))
+        if heading in columns.values()
+    ]
 
 
 def timeline(title: str, about: str, targets: Targets, look: Json, **more: Any) -> ExactPanel:

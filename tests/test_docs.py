@@ -17,7 +17,8 @@ PAGES = [
 
 def test_the_reference_is_what_the_code_says() -> None:
     done = subprocess.run(
-        [sys.executable, ROOT / "docs/generate.py", "--check"],
+        [sys.executable, "-m", "docs.generate", "--check"],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,

@@ -72,7 +72,7 @@ def _leaderboard() -> ExactPanel:
             "Value #H": "Change",
             "Value #D": "Revenue",
             "Value #E": "Conversion",
-            "Value #F": "First response",
+            "Value #F": "Response",
             "Value #G": "AI use",
             "agent 1": "agent",
             "location 1": "location",
@@ -101,7 +101,7 @@ def _leaderboard() -> ExactPanel:
                 custom__cellOptions=COLOURED,
             ),
             override(
-                "First response",
+                "Response",
                 unit=SECONDS,
                 decimals=1,
                 thresholds=at_most(targets.RESPONSE_SECONDS / 2, fair=targets.RESPONSE_SECONDS),
@@ -115,7 +115,7 @@ def _leaderboard() -> ExactPanel:
 
 
 def _speed() -> ExactPanel:
-    within = {"300": "5 minutes", "900": "15 minutes", "3600": "an hour"}
+    within = {"300": "5 min", "900": "15 min", "3600": "1 h"}
     return table(
         "Speed to lead",
         "How soon a human answered the leads created in the window.",
@@ -135,12 +135,12 @@ def _speed() -> ExactPanel:
                 f"Value #{ref}": f"In {text}"
                 for ref, text in zip("CDE", within.values(), strict=True)
             },
-            "Value #F": "Never answered",
+            "Value #F": "Never",
         },
         [
             override("Median", unit=SECONDS, decimals=1),
             *(override(f"In {text}", unit=SHARE, decimals=0) for text in within.values()),
-            override("Never answered", unit=SHARE, decimals=1),
+            override("Never", unit=SHARE, decimals=1),
         ],
         sort="Median",
         ascending=True,
@@ -190,7 +190,9 @@ def _one() -> list[ExactPanel]:
             "",
             field("none", decimals=0, min=0, max=100, thresholds=_SCORE),
         ),
-        _one_stat("Deals", "Deals closed.", "deals_closed", "", field(COUNT, decimals=0)),
+        _one_stat(
+            "Deals", "Deals that the agent closed.", "deals_closed", "", field(COUNT, decimals=0)
+        ),
         _one_stat("Revenue", "Sum of the agent's deals.", "revenue", "", field(MONEY, decimals=1)),
         _one_stat(
             "Conversion",

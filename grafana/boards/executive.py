@@ -92,7 +92,6 @@ def _scoreboard() -> ExactPanel:
             override(
                 "Location",
                 links=link("Show this location alone", _TO_LOCATION),
-                custom__width=150,
             ),
             override(
                 "Grade",

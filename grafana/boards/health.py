@@ -63,7 +63,7 @@ def _up(title: str, about: str, expr: str, more: str = "no data") -> ExactPanel:
 def _states() -> list[ExactPanel]:
     return [
         _up("Exporter", "Any copy answers its scrapes.", f'max(up{{job="{SERVICE}"}})'),
-        _up("PostgreSQL", "It takes commits.", "max(ghl_exporter_database_up)"),
+        _up("PostgreSQL", "Whether it takes commits.", "max(ghl_exporter_database_up)"),
         _up("Redis", "A cache: down is slower, never wrong.", "max(ghl_exporter_redis_up)", "none"),
         stat(
             "Copies",
@@ -175,7 +175,7 @@ def _internals() -> list[ExactPanel]:
         ),
         _line(
             "API requests refused, a second",
-            "By HTTP status.",
+            "Refused on purpose, by HTTP status.",
             {
                 "{{status}}": "sum by (status) (rate("
                 f"ghl_exporter_api_requests_rejected_total{rate}))"

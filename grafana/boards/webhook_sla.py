@@ -29,12 +29,11 @@ from grafana.fields import (
 from grafana.panels import ExactPanel, bars, heatmap, lines, row, stat, table, timeline
 from grafana.queries import HERE, NAMES, graph, now, rows
 
-_WORDS = {
-    "webhook-success": "Succeeded",
-    "webhook-latency": f"Within {ANSWER_WITHIN_SECONDS:g} s",
-    "kpi-freshness": "KPIs fresh",
-}
+_WORDS = {"webhook-success": "Success", "webhook-latency": "In time", "kpi-freshness": "Fresh"}
 _LETTERS = "ABCDEFGH"
+# Seconds from which on a budget's end is too far away to be told.
+_NO_END = 365 * 86_400
+_LASTING = {"text": "no end", "color": GOOD, "index": 0}
 
 
 def _kept(slo_index: int) -> ExactPanel:
@@ -42,8 +41,8 @@ def _kept(slo_index: int) -> ExactPanel:
     budget = f"{BUDGET_DAYS}d"
     return stat(
         _WORDS[slo.name],
-        f"The share of {slo.events} that was good in the last {BUDGET_DAYS} days, and in the last"
-        " hour. Nothing came is no share.",
+        f"{slo.title}: the share of {slo.events} that was good in the last {BUDGET_DAYS} days, and"
+        " in the last hour. Nothing came is no share.",
         [
             now(
                 f"1 - {bad_ratio(slo, budget)}",
@@ -80,16 +79,19 @@ def _left() -> ExactPanel:
 def _lasts() -> ExactPanel:
     return stat(
         "Budget lasts",
-        "Time until the error budget is used up, at the pace of the last six hours. No data:"
+        "Time until the error budget is used up, at the pace of the last six hours. No end:"
         " nothing went wrong in them.",
         [
-            now(budget_lasts(slo), _WORDS[slo.name], ref)
+            # Nothing burns: it lasts longer than anybody looks ahead.
+            now(f"{budget_lasts(slo)} or 0 * {budget_left(slo)} + {_NO_END}", _WORDS[slo.name], ref)
             for slo, ref in zip(SLOS, _LETTERS, strict=False)
         ],
         field(
             SECONDS,
             decimals=1,
-            noValue="nothing burns",
+            mappings=[
+                {"type": "range", "options": {"from": _NO_END, "to": None, "result": _LASTING}}
+            ],
             thresholds=steps(
                 (None, "text"), (0, BAD), (3 * 86_400, FAIR), (BUDGET_DAYS * 86_400, GOOD)
             ),
@@ -234,11 +236,11 @@ def _by_event() -> ExactPanel:
             rows(f"topk(15, {count.format('')} > 0)", "A"),
             rows(_success(count), "B"),
         ],
-        {"event": "Event", "Value #A": "Webhooks", "Value #B": "Succeeded"},
+        {"event": "Event", "Value #A": "Webhooks", "Value #B": "Success"},
         [
             override("Webhooks", unit=COUNT, decimals=0),
             override(
-                "Succeeded",
+                "Success",
                 unit=SHARE,
                 decimals=1,
                 min=0,
@@ -266,12 +268,12 @@ def _by_location() -> ExactPanel:
         ],
         {
             "name": "Location",
-            "Value #B": "Last day",
-            "Value #C": "Succeeded, day",
-            "Value #D": f"Succeeded, {BUDGET_DAYS} days",
+            "Value #B": "Webhooks, 1 d",
+            "Value #C": "Success, 1 d",
+            "Value #D": f"Success, {BUDGET_DAYS} d",
         },
         [
-            override("Last day", unit=COUNT, decimals=0),
+            override("Webhooks, 1 d", unit=COUNT, decimals=0),
             *(
                 override(
                     name,
@@ -282,10 +284,10 @@ def _by_location() -> ExactPanel:
                     thresholds=steps((None, BAD), (SLOS[0].objective, GOOD)),
                     custom__cellOptions=GAUGE_CELL,
                 )
-                for name in ("Succeeded, day", f"Succeeded, {BUDGET_DAYS} days")
+                for name in ("Success, 1 d", f"Success, {BUDGET_DAYS} d")
             ),
         ],
-        sort="Last day",
+        sort="Webhooks, 1 d",
     )
 
 
