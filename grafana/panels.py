@@ -206,7 +206,7 @@ def _wide(columns: dict[str, str]) -> list[Json]:
     """Return room for names, which are longer than figures."""
     return [
         override(heading, custom__width=width)
-        for heading, width in (("Location", 150), ("Agent", 120), ("Event", 210), ("KPI", 220))
+        for heading, width in (("Location", 160), ("Agent", 120), ("Event", 210), ("KPI", 220))
         if heading in columns.values()
     ]
 

@@ -131,15 +131,12 @@ def _speed() -> ExactPanel:
         {
             "name": "Location",
             "Value #B": "Median",
-            **{
-                f"Value #{ref}": f"In {text}"
-                for ref, text in zip("CDE", within.values(), strict=True)
-            },
+            **{f"Value #{ref}": text for ref, text in zip("CDE", within.values(), strict=True)},
             "Value #F": "Never",
         },
         [
             override("Median", unit=SECONDS, decimals=1),
-            *(override(f"In {text}", unit=SHARE, decimals=0) for text in within.values()),
+            *(override(text, unit=SHARE, decimals=0) for text in within.values()),
             override("Never", unit=SHARE, decimals=1),
         ],
         sort="Median",
@@ -262,7 +259,7 @@ def board() -> Board:
         with_agent=True,
         lines=[
             Line(14, [(24, _leaderboard())]),
-            Line(8, [(12, _speed()), (12, _rising())]),
+            Line(8, [(14, _speed()), (10, _rising())]),
             row("One agent: $agent"),
             Line(4, [(4, panel) for panel in _one()]),
             Line(8, [(8, panel) for panel in _one_over_time()]),

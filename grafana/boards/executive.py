@@ -287,7 +287,7 @@ def board() -> Board:
         title="Executive summary",
         about="How are we doing, what changed, who needs help, and are the figures fresh?",
         lines=[
-            Line(2, [(18, text(_HOW_TO_READ)), (6, _updated())]),
+            Line(3, [(19, text(_HOW_TO_READ)), (5, _updated())]),
             Line(7, [(24, _scoreboard())]),
             row("$location", repeat="location"),
             Line(8, [(4, _grade()), (4, _score()), (7, _score_over_time()), (9, _parts())]),
