@@ -134,6 +134,8 @@ def lines(
         **look.pop("custom", {}),
     }
     look = {**look, "custom": custom}
+    # An axis has no marks between what the decimals can tell: of a share that would be 0 and 100 %.
+    look.pop("decimals", None)
     if look["color"].get("fixedColor") or limits:
         look["color"] = {"mode": "palette-classic"}
     options = {

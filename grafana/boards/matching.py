@@ -17,7 +17,7 @@ from grafana.queries import HERE, NAMES, change, graph, kpi, named, now, over_ti
 _WORDS = {
     "viewed": "Viewed",
     "liked": "Liked",
-    "scheduled": "Showing scheduled",
+    "scheduled": "Scheduled",
     "rejected": "Rejected",
     "shared": "Shared",
 }
@@ -88,7 +88,7 @@ def _over_time() -> ExactPanel:
 def _interactions() -> ExactPanel:
     return bars(
         "What contacts did",
-        "Interactions with properties in the window.",
+        "Interactions with properties in the window. Scheduled: a showing.",
         [
             now(
                 f'sum(ghl_property_interactions{{{_HERE},interaction="{name}"}})',
@@ -162,6 +162,7 @@ def board() -> Board:
             Line(5, [(6, panel) for panel in _stats()]),
             Line(9, [(12, _over_time()), (12, _interactions())]),
             row("By location"),
-            Line(8, [(12, _by_location()), (12, _confidence())]),
+            Line(7, [(24, _by_location())]),
+            Line(8, [(24, _confidence())]),
         ],
     )
