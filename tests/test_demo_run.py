@@ -13,11 +13,15 @@ from pathlib import Path
 
 import pytest
 
+from exporter.demo.past import Past
+from exporter.demo.servers import Prometheus
 from tests.conftest import free_port
 
 # A shell turns Ctrl-C off for what it starts in the background.
 IN_BACKGROUND = ["/bin/sh", "-c", 'trap "" INT; exec "$@"', "sh"]
 RUNNING = "Ctrl-C stops everything"
+PAST = "Prometheus has a past"
+WITH_PAST = Prometheus.available() and Past.available()
 
 
 class Demo:
@@ -114,6 +118,8 @@ def test_shows_live_kpis_and_continues_after_a_stop(
     demo.wait_until_running()
     demo.wait_for(lambda: demo.total("ghl_leads_created", window="7d") > 100, 30)
     demo.wait_for(lambda: demo.total("ghl_exporter_webhooks_total", outcome="stored") > 20, 30)
+    if WITH_PAST:
+        demo.wait_for(lambda: PAST in demo.said(), 60)
     assert demo.total("ghl_exporter_webhooks_rejected_total") == 0
     leads = demo.total("ghl_leads_created", window="7d")
     # As a terminal does it: every process of the group hears it.
@@ -132,6 +138,7 @@ def test_shows_live_kpis_and_continues_after_a_stop(
     history = re.search(r"history.* ([\d,]+) events", again.said())
     assert history is not None, again.said()
     assert int(history[1].replace(",", "")) < 1000, "the history was written again"
+    assert PAST not in again.said(), "so was the past"
     again.stop(signal.SIGTERM)
     assert processes_of(tmp_path / "demo") == []
 

@@ -20,8 +20,6 @@ import pytest
 from exporter.demo.servers import (
     EmbeddedPostgres,
     EmbeddedValkey,
-    Prometheus,
-    Server,
     ServerError,
     _process,
     postgres,
@@ -372,22 +370,3 @@ def test_valkey(tmp_path: Path) -> None:
         last = server.pid
     assert last is not None
     assert not exists(last)
-
-
-@pytest.mark.skipif(not Prometheus.available(), reason="no prometheus on PATH")
-def test_prometheus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    config = tmp_path / "given.yml"
-    config.write_text("global: {scrape_interval: 5s}\n")
-    with Prometheus(tmp_path / "a", config=config) as server:
-        pid = server.pid
-        assert pid is not None
-        assert server._is_ready(pid)
-        server.kill()
-        server.start()
-        assert server.pid != pid
-    assert not exists(pid)
-    broken: Server = Prometheus(tmp_path / "b", config="no_such_section: {}\n")
-    with pytest.raises(ServerError, match="no_such_section"):
-        broken.start()
-    assert broken.url() == f"http://127.0.0.1:{broken.port}"

@@ -26,6 +26,8 @@ from exporter.demo.payloads import (
 
 __all__ = [
     "DEFAULT_LOCATIONS",
+    "DEMO_CURRENCIES",
+    "DEMO_LOCATION_NAMES",
     "DEMO_PIPELINE_STAGES",
     "DEMO_TIME_ZONES",
     "HORIZON",
@@ -115,6 +117,8 @@ DEFAULT_LOCATIONS = (
 
 DEMO_PIPELINE_STAGES = pipeline_stages(DEFAULT_LOCATIONS)
 DEMO_TIME_ZONES = {place.id: place.time_zone for place in DEFAULT_LOCATIONS}
+DEMO_LOCATION_NAMES = {place.id: place.name for place in DEFAULT_LOCATIONS}
+DEMO_CURRENCIES = {place.id: place.currency for place in DEFAULT_LOCATIONS}
 # Kinds of harmless events, and how often each comes.
 CHATTER = {
     "InboundMessage": 30,

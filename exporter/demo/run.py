@@ -6,7 +6,7 @@ import fcntl
 import json
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,7 +19,14 @@ from exporter.api.keys import EVERYWHERE, READ, TRACK, create_key
 from exporter.bundle import bundled
 from exporter.database.connect import connect
 from exporter.database.migrations import migrate
-from exporter.demo.agency import DEMO_PIPELINE_STAGES, DEMO_TIME_ZONES, Agency
+from exporter.demo.agency import (
+    DEMO_CURRENCIES,
+    DEMO_LOCATION_NAMES,
+    DEMO_PIPELINE_STAGES,
+    DEMO_TIME_ZONES,
+    Agency,
+)
+from exporter.demo.past import LOOKBACK, Past
 from exporter.demo.servers import EmbeddedPostgres, EmbeddedValkey, Prometheus, ServerError
 from exporter.demo.service import Service
 from exporter.demo.signing import public_pem, signing_key
@@ -28,6 +35,7 @@ from exporter.secret_files import SettingsError
 from exporter.settings import load_settings
 
 _ADDRESS = "127.0.0.1:12105"
+_JOB = "ghl-exporter"
 # Stored events that wait: fewer are only those of the moment.
 _MANY = 1000
 
@@ -69,6 +77,8 @@ def _run(options: argparse.Namespace, console: Console, stack: ExitStack) -> Non
         "SPOOL_PATH": str(directory / "spool.sqlite3"),
         "GHL_PUBLIC_KEYS": public_pem(key),
         "TIME_ZONES": DEMO_TIME_ZONES,
+        "LOCATION_NAMES": DEMO_LOCATION_NAMES,
+        "CURRENCIES": DEMO_CURRENCIES,
         "PIPELINE_STAGES": DEMO_PIPELINE_STAGES,
         "KPI_INTERVAL": "5",
         # The history waits as one: larger steps are quicker.
@@ -84,7 +94,8 @@ def _run(options: argparse.Namespace, console: Console, stack: ExitStack) -> Non
         prometheus = _start_prometheus(directory, address, stack)
     _say_where(console, service, postgres, prometheus, api_key)
     traffic = LiveTraffic(agency, key, service.url(), options.rate, api_key)
-    asyncio.run(_send_and_show(traffic, now, service, console))
+    past = _past(prometheus, settings, address, console)
+    asyncio.run(_send_and_show(traffic, now, past, service, console))
 
 
 @contextmanager
@@ -145,25 +156,43 @@ async def _prepare(
         await connection.close()
 
 
-def _start_prometheus(directory: Path, address: str, stack: ExitStack) -> str | None:
+def _start_prometheus(directory: Path, address: str, stack: ExitStack) -> Prometheus | None:
     if not Prometheus.available():
         return None
     rules = [str(bundled(name).resolve() / "*.yml") for name in ("recording_rules", "alerts")]
+    # Alerts lead to boards and runbooks by these.
+    links = {"grafana": "http://127.0.0.1:3000", "runbooks": f"http://{address}/runbooks"}
     config = (
-        "global: {scrape_interval: 5s, evaluation_interval: 15s}\n"
+        "global:\n"
+        "  scrape_interval: 5s\n"
+        "  evaluation_interval: 15s\n"
+        f"  external_labels: {json.dumps(links)}\n"
         f"rule_files: {json.dumps(rules)}\n"
         "scrape_configs:\n"
-        "  - job_name: ghl-exporter\n"
+        f"  - job_name: {_JOB}\n"
         f"    static_configs: [{{targets: ['{address}']}}]\n"
     )
-    return stack.enter_context(Prometheus(directory, config=config)).url()
+    return stack.enter_context(Prometheus(directory, config=config, lookback=LOOKBACK))
+
+
+def _past(
+    prometheus: Prometheus | None, settings: Mapping[str, object], address: str, console: Console
+) -> Past | None:
+    if prometheus is None:
+        return None
+    if not Past.available():
+        console.print("  promtool is not on PATH: Prometheus begins without a past\n")
+        return None
+    given = {name.lower(): value for name, value in settings.items()}
+    labels = {"job": _JOB, "instance": address}
+    return Past(load_settings(_env_file=None, **given), prometheus, labels)
 
 
 def _say_where(
     console: Console,
     service: Service,
     postgres: EmbeddedPostgres,
-    prometheus: str | None,
+    prometheus: Prometheus | None,
     api_key: str,
 ) -> None:
     for what, where in (
@@ -171,8 +200,8 @@ def _say_where(
         ("metrics and KPIs", f"{service.url()}/metrics"),
         ("the API, for people", f"{service.url()}/docs"),
         ("a key for the API", api_key),
-        ("Prometheus", f"{prometheus}/graph" if prometheus else "not found on PATH"),
-        ("its alerts", f"{prometheus}/alerts" if prometheus else ""),
+        ("Prometheus", f"{prometheus.url()}/graph" if prometheus else "not found on PATH"),
+        ("its alerts", f"{prometheus.url()}/alerts" if prometheus else ""),
         ("PostgreSQL", postgres.url()),
         ("log of the service", str(service.log)),
     ):
@@ -181,10 +210,21 @@ def _say_where(
     console.print("\n  Ctrl-C stops everything; the next start continues.\n")
 
 
+async def _write_past(past: Past, console: Console) -> None:
+    try:
+        samples = await past.write()
+    except Exception as error:  # the demo goes on without
+        console.print(f"  Prometheus has no past: {error!r}", markup=False)
+        return
+    if samples:
+        console.print(f"  Prometheus has a past of {samples:,} samples; it shows within a minute\n")
+
+
 async def _send_and_show(
-    traffic: LiveTraffic, since: datetime, service: Service, console: Console
+    traffic: LiveTraffic, since: datetime, past: Past | None, service: Service, console: Console
 ) -> None:
     sending = asyncio.create_task(traffic.run(since))
+    writing = asyncio.create_task(_write_past(past, console)) if past else None
     try:
         with console.status("sending") as status:
             while not sending.done():
@@ -197,10 +237,13 @@ async def _send_and_show(
                 behind = (
                     f"history becomes facts, {waiting:,} events wait; " if waiting > _MANY else ""
                 )
+                meanwhile = f"{past.progress}; " if past and past.progress else ""
                 status.update(
-                    f"{behind}sending: {traffic.sent:,} webhooks, {traffic.refused:,} tried again, "
-                    f"{traffic.tracked:,} tracking calls"
+                    f"{behind}{meanwhile}sending: {traffic.sent:,} webhooks, "
+                    f"{traffic.refused:,} tried again, {traffic.tracked:,} tracking calls"
                 )
         await sending
     finally:
         sending.cancel()
+        if writing is not None:
+            writing.cancel()
