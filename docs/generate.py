@@ -322,10 +322,12 @@ def boards_page() -> str:
         "# Boards\n\n"
         "In Grafana 10.4 to 13, from `grafana/dashboards`; `make boards` writes those from the"
         " Python in `grafana/`. All of them have the variables data source and location, those of"
-        " the business a window too, and links to each other that keep time and variables.\n"
+        " the business a window too, and links to each other that keep time and variables. The pictures"
+        " are previews, drawn without Grafana from the demo's data.\n"
     )
     for board in boards():
         page += f"\n## {board.title}\n\n{board.about} Address: `/d/{board.uid}`.\n\n"
+        page += f"![{board.title}](../images/boards/{board.uid}.png)\n\n"
         rows = []
         for line in board.lines:
             for _, panel in line.panels if isinstance(line, Line) else ():
