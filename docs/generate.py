@@ -38,7 +38,7 @@ ROOT = Path(__file__).parents[1]
 REFERENCE = ROOT / "docs" / "reference"
 _NOTE = "<!-- Written by `make docs` from the code; changes here are lost. -->\n"
 _COMMANDS = (
-    *("serve", "migrate", "check", "validate", "demo", "rebuild", "replay", "import"),
+    *("serve", "migrate", "check", "validate", "demo", "simulate", "rebuild", "replay", "import"),
     *("keys", "keys create", "keys list", "keys revoke"),
 )
 # Labels whose values come from data; of the others the values are listed.
@@ -322,8 +322,8 @@ def boards_page() -> str:
         "# Boards\n\n"
         "In Grafana 10.4 to 13, from `grafana/dashboards`; `make boards` writes those from the"
         " Python in `grafana/`. All of them have the variables data source and location, those of"
-        " the business a window too, and links to each other that keep time and variables. The pictures"
-        " are previews, drawn without Grafana from the demo's data.\n"
+        " the business a window too, and links to each other that keep time and variables. The"
+        " pictures are previews, drawn without Grafana from the demo's data.\n"
     )
     for board in boards():
         page += f"\n## {board.title}\n\n{board.about} Address: `/d/{board.uid}`.\n\n"

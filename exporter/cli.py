@@ -1,4 +1,4 @@
-"""The commands: serve, migrate, check, validate, demo, rebuild, replay, import, keys."""
+"""The commands: serve, migrate, check, validate, demo, simulate, rebuild, replay, import, keys."""
 
 import argparse
 import asyncio
@@ -65,6 +65,41 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument(
         "--rate", type=float, default=2.0, help="webhooks a second beside the agency's own (2)"
+    )
+    simulate = add(
+        "simulate",
+        "send a simulated agency to a service that runs elsewhere",
+        "Waits until the service is ready, writes the agency's history into its database "
+        "(DATABASE_URL), then sends signed webhooks and tracking calls until it is stopped. "
+        "Refuses a database with events of others, and a service that does not trust its key.",
+    )
+    what = simulate.add_mutually_exclusive_group(required=True)
+    what.add_argument("--url", help="of the service, http://127.0.0.1:12105 say")
+    what.add_argument(
+        "--make-key",
+        action="store_true",
+        help="make the key unless there is one, and its public half beside it (FILE.pub)",
+    )
+    what.add_argument(
+        "--settings",
+        action="store_true",
+        help="print what the service has to be set to, as an environment file",
+    )
+    simulate.add_argument(
+        "--key-file", type=Path, required=True, metavar="FILE", help="the key that signs webhooks"
+    )
+    simulate.add_argument(
+        "--days", type=int, default=90, help="days of history at the first start (default: 90)"
+    )
+    simulate.add_argument(
+        "--rate", type=float, default=2.0, help="webhooks a second beside the agency's own (2)"
+    )
+    simulate.add_argument(
+        "--wait",
+        type=float,
+        default=120.0,
+        metavar="SECONDS",
+        help="how long the service may take to become ready (default: 120)",
     )
     validate = add(
         "validate",
@@ -161,6 +196,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         "serve": _serve,
         "migrate": _migrate,
         "check": _check,
+        "simulate": _simulate,
         "rebuild": _rebuild,
         "replay": _replay,
         "import": _import,
@@ -194,6 +230,12 @@ def _check(settings: Settings, options: argparse.Namespace, console: Console) ->
 
     del options
     return asyncio.run(commands.check(settings, console))
+
+
+def _simulate(settings: Settings, options: argparse.Namespace, console: Console) -> int:
+    from exporter.demo.simulate import run_simulate  # noqa: PLC0415
+
+    return run_simulate(settings, options, console)
 
 
 def _rebuild(settings: Settings, options: argparse.Namespace, console: Console) -> int:
