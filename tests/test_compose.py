@@ -31,7 +31,7 @@ def documented() -> dict[str, str]:
 
 def test_it_is_a_compose_file() -> None:
     schema = ("--builtin-schema", "vendor.compose-spec")
-    check("check-jsonschema", *schema, ROOT / "docker-compose.yml")
+    check(sys.executable, "-m", "check_jsonschema", *schema, ROOT / "docker-compose.yml")
 
 
 def test_every_image_is_pinned_by_tag_and_digest() -> None:
