@@ -144,6 +144,18 @@ def test_every_expression_is_promql(path: Path) -> None:
         assert not re.search(r"(sum|avg) (by \([^)]*\) )?\(ghl_\w+_ratio\b", expression), expression
 
 
+def test_every_link_of_a_row_finds_its_fields() -> None:
+    linked = 0
+    for path in FILES:
+        for panel in panels(read(path)):
+            fields = set(re.findall(r"__data\.fields\.(\w+)", json.dumps(panel)))
+            if fields:
+                shown = panel["transformations"][-1]["options"]["renameByName"].values()
+                assert fields <= set(shown), panel["title"]
+                linked += 1
+    assert linked
+
+
 def test_every_link_leads_to_a_board() -> None:
     linked = set()
     for path in FILES:

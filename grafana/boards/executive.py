@@ -9,6 +9,7 @@ from grafana.fields import (
     GAUGE_CELL,
     GRADE_COLOURS,
     GRADE_MAPPING,
+    HIDDEN,
     MONEY,
     PILL,
     SECONDS,
@@ -87,12 +88,15 @@ def _scoreboard() -> ExactPanel:
             "Value #H": "Time to deal",
             "Value #I": "Accepted",
             "Value #J": "In 15 min",
+            # The link of the name needs it.
+            "location": "location",
         },
         [
             override(
                 "Location",
                 links=link("Show this location alone", _TO_LOCATION),
             ),
+            override("location", **HIDDEN),
             override(
                 "Grade",
                 custom__cellOptions=PILL,
