@@ -33,6 +33,7 @@ from exporter.projection.rules import Rules
 from exporter.publish.exposition import Exposition
 from exporter.publish.landing import Landing
 from exporter.publish.problem import Problem, problem
+from exporter.publish.runbooks import Runbooks
 from exporter.receiver.handlers import Receiver
 from exporter.settings import Settings
 
@@ -81,6 +82,7 @@ def create_app(settings: Settings) -> web.Application:
     health = HealthReport(settings, inbox, kpis, metrics, landing, guard)
     app.router.add_routes(health.routes())
     app.router.add_routes(ApiDocs().routes())
+    app.router.add_routes(Runbooks().routes())
 
     async def resources(_: web.Application) -> AsyncIterator[None]:
         await pool

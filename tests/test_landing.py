@@ -12,7 +12,7 @@ from tests.sender import Sender, contact
 from tests.test_commands import command
 
 
-class _Balanced(HTMLParser):
+class Balanced(HTMLParser):
     """Fails on a tag that is closed without being open, or stays open."""
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ def lines(service: Service) -> dict[str, str]:
     """Return the sentences of the page's state, with good, warn or bad, and the summary."""
     status, body = service.get("/")
     assert status == 200
-    parser = _Balanced()
+    parser = Balanced()
     parser.feed(body.decode())
     assert parser.open == []
     found = re.findall(r'<li class="(good|warn|bad)">(.*?)</li>', body.decode())

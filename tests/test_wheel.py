@@ -50,16 +50,32 @@ def run(installed: Path, *arguments: str, **environment: str) -> str:
     return done.stdout + done.stderr
 
 
-def test_carries_sql_and_rules_and_nothing_of_the_workshop(wheel: Path) -> None:
+def test_carries_sql_rules_runbooks_and_boards_and_nothing_of_the_workshop(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    bundled = {name.removeprefix("exporter/bundled/") for name in names}
-    for folder, pattern in (("sql", "*.sql"), ("recording_rules", "*.yml"), ("alerts", "*.yml")):
-        expected = {
-            str(path.relative_to(CHECKOUT)) for path in CHECKOUT.glob(f"{folder}/**/{pattern}")
-        }
-        assert expected
-        assert expected <= bundled
+    bundled = {
+        name.removeprefix("exporter/bundled/")
+        for name in names
+        if name.startswith("exporter/bundled/")
+    }
+    expected = {
+        str(path.relative_to(CHECKOUT))
+        for pattern in (
+            "sql/**/*.sql",
+            "recording_rules/*.yml",
+            "alerts/*.yml",
+            "alerts/alertmanager/**/*.*",
+            "alerts/runbooks/*.md",
+            "grafana/dashboards/*.json",
+            "grafana/provisioning/**/*.yml",
+        )
+        for path in CHECKOUT.glob(pattern)
+    }
+    folders = {"sql", "recording_rules", "alerts", "grafana"}
+    assert {path.partition("/")[0] for path in expected} == folders
+    assert expected <= bundled
+    # Not what writes them.
+    assert not [name for name in bundled if name.endswith(".py")]
     assert "exporter/py.typed" in names
     tops = {name.partition("/")[0] for name in names}
     assert {top for top in tops if not top.endswith(".dist-info")} == {"exporter"}

@@ -171,6 +171,7 @@ class Landing:
         links = [
             ("/docs", "docs", "the API, for people and (/openapi.json) for programs"),
             ("/metrics", "metrics", "live metrics and KPIs, for Prometheus"),
+            ("/runbooks/", "runbooks", "what each alert means, and what to do"),
             ("/-/ready", "ready", "can webhooks be stored?"),
             ("/-/healthy", "healthy", "does the process answer?"),
         ]
