@@ -17,7 +17,8 @@ GRADE_COLOURS = {
     **dict.fromkeys(("A+", "A", "A-"), "green"),
     **dict.fromkeys(("B+", "B", "B-"), "semi-dark-green"),
     **dict.fromkeys(("C+", "C"), "yellow"),
-    **dict.fromkeys(("C-", "D"), "orange"),
+    "C-": "orange",
+    "D": "dark-orange",
     "F": "red",
 }
 

@@ -136,7 +136,8 @@ def lines(
     look = {**look, "custom": custom}
     # An axis has no marks between what the decimals can tell: of a share that would be 0 and 100 %.
     look.pop("decimals", None)
-    if look["color"].get("fixedColor") or limits:
+    # One line alone keeps its plain colour: green would say that all is well.
+    if legend:
         look["color"] = {"mode": "palette-classic"}
     options = {
         "legend": {

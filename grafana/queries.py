@@ -10,7 +10,7 @@ TITLED = (
     'max by (location, title) (label_replace(label_join(ghl_location_info, "title", " · ", '
     '"name", "currency"), "title", "$1", "title", "(.+) · "))'
 )
-NAMES = f"max by (location, name) (ghl_location_info{{{HERE}}})"
+NAMES = f"max by (location, name, currency) (ghl_location_info{{{HERE}}})"
 AGENT_NAMES = f"max by (location, agent, name) (ghl_agent_info{{{HERE}}})"
 
 

@@ -54,6 +54,9 @@ KNOWN_PAST = timedelta(days=33)
 # What has no answer while all is well, and why.
 EMPTY = {
     'ALERTS{alertstate="firing",service="ghl-exporter",severity=~"page|ticket"}': "nothing fires",
+    '1000 * ALERTS_FOR_STATE{service="ghl-exporter",severity=~"page|ticket"}\n'
+    "  and ignoring (alertstate)\n"
+    'ALERTS{alertstate="firing",service="ghl-exporter",severity=~"page|ticket"}': "nothing fires",
     'changes(process_start_time_seconds{job="ghl-exporter"}[2m]) > 0': "nothing was restarted",
     'changes(process_start_time_seconds{job="ghl-exporter"}[15m]) > 0': "nothing was restarted",
 }

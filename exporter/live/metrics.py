@@ -101,7 +101,8 @@ class LiveMetrics:
         )
         self.last_webhook = gauge(
             "last_webhook_timestamp_seconds",
-            "Unix time at which this copy last took a webhook; 0 before the first.",
+            "Unix time at which this copy last took a webhook, by source; 0 before the first.",
+            ("source",),
         )
         self.rejected = counter(
             "webhooks_rejected_total",
@@ -226,6 +227,7 @@ class LiveMetrics:
     def _create_children(self, locations: frozenset[str]) -> None:
         # A counter that first appears with 1 shows no increase: all of them start at 0.
         for source in (GHL, WORKFLOW):
+            self.last_webhook.labels(source)
             for outcome in OUTCOMES:
                 self.webhooks.labels(source, outcome)
         for event in (*sorted(KNOWN_EVENTS), OTHER):

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from aiohttp import web
 
 from exporter import __version__
+from exporter.inbox.event import GHL, WORKFLOW
 from exporter.inbox.inbox import Inbox
 from exporter.kpis.definitions import all_kpis
 from exporter.kpis.refresh import KpiRefresher
@@ -115,7 +116,8 @@ class Landing:
         return lines
 
     def _last_webhook(self) -> Line:
-        at = gauge_value(self._metrics.last_webhook)
+        sources = (GHL, WORKFLOW)
+        at = max(gauge_value(self._metrics.last_webhook.labels(source)) for source in sources)
         if not at:
             return Line("good", "No webhook has come since this copy was started.")
         ago = max(0.0, datetime.now(UTC).timestamp() - at)

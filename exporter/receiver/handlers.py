@@ -185,7 +185,7 @@ class Receiver:
         ).inc()
         duration = time.monotonic() - started
         metrics.request_duration.observe(duration)
-        metrics.last_webhook.set_to_current_time()
+        metrics.last_webhook.labels(source).set_to_current_time()
         log.info(
             "webhook",
             outcome=outcome,

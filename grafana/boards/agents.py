@@ -42,7 +42,8 @@ def _leaderboard() -> ExactPanel:
     queries = [
         _key(AGENT_NAMES, "A"),
         _key(
-            kpi("agent_deals_closed", by=_BY) + f" * on (location) group_left (name) {NAMES}",
+            kpi("agent_deals_closed", by=_BY)
+            + f" * on (location) group_left (name, currency) {NAMES}",
             "B",
         ),
         *(
@@ -67,6 +68,7 @@ def _leaderboard() -> ExactPanel:
         {
             "name 1": "Agent",
             "name 2": "Location",
+            "currency": "Money",
             "Value #C": "Score",
             "Value #B": "Deals",
             "Value #H": "Change",
@@ -90,13 +92,14 @@ def _leaderboard() -> ExactPanel:
                 custom__cellOptions=GAUGE_CELL,
                 custom__width=170,
             ),
+            override("Money", custom__width=60),
             override("Deals", unit=COUNT, decimals=0),
             override("Change", unit=SHARE, decimals=0),
             override("Revenue", unit=MONEY, decimals=1),
             override(
                 "Conversion",
                 unit=SHARE,
-                decimals=0,
+                decimals=1,
                 thresholds=at_least(targets.CONVERSION),
                 custom__cellOptions=COLOURED,
             ),
@@ -104,7 +107,7 @@ def _leaderboard() -> ExactPanel:
                 "Response",
                 unit=SECONDS,
                 decimals=1,
-                thresholds=at_most(targets.RESPONSE_SECONDS / 2, fair=targets.RESPONSE_SECONDS),
+                thresholds=at_most(900, fair=targets.RESPONSE_SECONDS),
                 custom__cellOptions=COLOURED,
             ),
             override("AI use", unit=SHARE, decimals=0),
@@ -144,31 +147,53 @@ def _speed() -> ExactPanel:
     )
 
 
-def _rising() -> ExactPanel:
-    rise = f"max by (location, agent) (job_location_agent:ghl_agent_{{}}:delta7d{{{{{HERE}}}}})"
-    queries = [
-        _key(AGENT_NAMES, "A"),
-        _key(rise.format("productivity_score").replace("{{", "{").replace("}}", "}"), "B"),
-        _key(rise.format("deals_closed").replace("{{", "{").replace("}}", "}"), "C"),
-        _key(rise.format("revenue").replace("{{", "{").replace("}}", "}"), "D"),
-    ]
+def _needs_help() -> ExactPanel:
+    def change(metric: str) -> str:
+        return f"max by ({_BY}) (job_location_agent:ghl_agent_{metric}:delta7d{{{HERE}}})"
+
+    lowest = f"bottomk(10, {kpi('agent_productivity_score', by=_BY)})"
     return table(
-        "Against the week before",
-        "How the last seven days differ from the seven days before them.",
-        queries,
+        "Who may need help",
+        "The ten lowest scores, and how the last seven days of these agents differ from the seven"
+        " days before. Few deals move by chance: look at one agent below before you judge.",
+        [
+            _key(lowest, "A"),
+            _key(f"{AGENT_NAMES} and on ({_BY}) {lowest}", "B"),
+            *(
+                _key(f"{expression} and on ({_BY}) {lowest}", ref)
+                for expression, ref in (
+                    (kpi("agent_conversion_ratio", by=_BY), "C"),
+                    (kpi("agent_first_response_seconds", 'statistic="median"', by=_BY), "D"),
+                    (change("productivity_score"), "E"),
+                    (change("deals_closed"), "F"),
+                    (change("revenue"), "G"),
+                )
+            ),
+        ],
         {
             "name": "Agent",
-            "Value #B": "Score",
-            "Value #C": "Deals",
-            "Value #D": "Revenue",
+            "Value #A": "Score",
+            "Value #C": "Conversion",
+            "Value #D": "Response",
+            "Value #E": "Score, week",
+            "Value #F": "Deals, week",
+            "Value #G": "Revenue, week",
+            "agent 1": "agent",
+            "location 1": "location",
         },
         [
+            override("Agent", links=link("Show this agent", _TO_AGENT)),
+            *(override(name, **HIDDEN) for name in ("agent", "location")),
             override("Score", unit="none", decimals=0),
-            override("Deals", unit="none", decimals=0),
-            override("Revenue", unit=MONEY, decimals=1),
+            override("Conversion", unit=SHARE, decimals=1),
+            override("Response", unit=SECONDS, decimals=1),
+            override("Score, week", unit="none", decimals=0),
+            override("Deals, week", unit="none", decimals=0),
+            override("Revenue, week", unit=MONEY, decimals=1),
         ],
         join="key",
-        sort="Revenue",
+        sort="Score",
+        ascending=True,
     )
 
 
@@ -206,7 +231,7 @@ def _one() -> list[ExactPanel]:
             field(
                 SECONDS,
                 decimals=1,
-                thresholds=at_most(targets.RESPONSE_SECONDS / 2, fair=targets.RESPONSE_SECONDS),
+                thresholds=at_most(900, fair=targets.RESPONSE_SECONDS),
             ),
         ),
         _one_stat(
@@ -258,8 +283,9 @@ def board() -> Board:
         about="The leaderboard, speed to lead, and one agent in detail.",
         with_agent=True,
         lines=[
-            Line(14, [(24, _leaderboard())]),
-            Line(8, [(14, _speed()), (10, _rising())]),
+            Line(13, [(24, _leaderboard())]),
+            Line(11, [(24, _needs_help())]),
+            Line(7, [(24, _speed())]),
             row("One agent: $agent"),
             Line(4, [(4, panel) for panel in _one()]),
             Line(8, [(8, panel) for panel in _one_over_time()]),

@@ -2,8 +2,11 @@
 
 from grafanalib.core import Target
 
+from exporter.inbox.event import GHL
+from exporter.kpis.grade import GRADE_PARTS
 from grafana import targets
 from grafana.board import Board, Line
+from grafana.boards.waiting import last_came
 from grafana.fields import (
     COLOURED,
     GAUGE_CELL,
@@ -31,11 +34,13 @@ _HOW_TO_READ = (
     "Money is in each location's own currency; changes are against the window of the same length"
     " just before. Click a location to see it alone."
 )
+# The window that is chosen, in words.
+_PERIOD = "${window:text}"
 PART_WORDS = {
-    "webhook_success": "Webhooks",
     "lead_conversion": "Conversion",
-    "revenue_per_lead": "Per lead",
-    "recommendation_acceptance": "Accepted",
+    "revenue_per_lead": "Revenue/lead",
+    "webhook_success": "Automation",
+    "recommendation_acceptance": "Acceptance",
 }
 
 SCORE = field(
@@ -79,6 +84,7 @@ def _scoreboard() -> ExactPanel:
         ],
         {
             "name": "Location",
+            "currency": "Money",
             "grade": "Grade",
             "Value #C": "Score",
             "Value #D": "Revenue",
@@ -97,6 +103,7 @@ def _scoreboard() -> ExactPanel:
                 links=link("Show this location alone", _TO_LOCATION),
             ),
             override("location", **HIDDEN),
+            override("Money", custom__width=55),
             override(
                 "Grade",
                 custom__cellOptions=PILL,
@@ -110,7 +117,7 @@ def _scoreboard() -> ExactPanel:
                 decimals=0,
                 min=0,
                 max=1,
-                custom__width=110,
+                custom__width=95,
                 custom__cellOptions=GAUGE_CELL,
                 thresholds=SCORE["thresholds"],
             ),
@@ -129,7 +136,7 @@ def _scoreboard() -> ExactPanel:
                 )
                 for name, limits, decimals in (
                     ("Conversion", _CONVERSION, 1),
-                    ("Accepted", _ACCEPTANCE, 0),
+                    ("Accepted", _ACCEPTANCE, 1),
                 )
             ),
         ],
@@ -178,8 +185,8 @@ def _figure(
 ) -> ExactPanel:
     """Return a figure with its target, and below it how it has changed."""
     queries: list[Target] = [
-        now(expression, f"now, target {target}" if target else "now"),
-        now(change(figure), "change", "B"),
+        now(expression, _PERIOD + (f", target {target}" if target else "")),
+        now(change(figure), "relative change", "B"),
     ]
     return stat(
         title,
@@ -187,9 +194,9 @@ def _figure(
         queries,
         look,
         text="value_and_name",
-        orientation="horizontal",
+        orientation="vertical",
         overrides=[
-            override("change", unit=SHARE, decimals=0, color=fixed("text")),
+            override("relative change", unit=SHARE, decimals=0, color=fixed("text")),
         ],
     )
 
@@ -204,7 +211,7 @@ def _figures() -> list[ExactPanel]:
             field(MONEY, decimals=1),
         ),
         _figure(
-            "Per lead",
+            "Revenue per lead",
             "Revenue divided by leads created, both in the window.",
             kpi("revenue_per_lead"),
             "revenue_per_lead",
@@ -212,7 +219,7 @@ def _figures() -> list[ExactPanel]:
             f"{targets.REVENUE_PER_LEAD:,.0f}",
         ),
         _figure(
-            "Conversion",
+            "Lead conversion",
             "Deals closed divided by leads created, both in the window.",
             kpi("lead_conversion_ratio", 'basis="period"'),
             "conversion",
@@ -228,14 +235,14 @@ def _figures() -> list[ExactPanel]:
             f"{targets.DEAL_SIZE / 1000:,.0f}K",
         ),
         _figure(
-            "Time to deal",
+            "Time to conversion",
             "Median time from a lead's creation to its deal.",
             kpi("time_to_conversion_seconds", 'statistic="median"'),
             "time_to_conversion",
             field(SECONDS, decimals=1),
         ),
         _figure(
-            "Accepted",
+            "Recommendations accepted",
             "Of the recommendations made, the share that was liked or scheduled.",
             kpi("recommendation_acceptance_ratio"),
             "acceptance",
@@ -255,21 +262,54 @@ def _moved() -> ExactPanel:
         {"figure": "Figure", "Value": "Change"},
         [
             override("Figure", mappings=words({f.name: f.title for f in FIGURES})),
-            override("Change", unit=SHARE, decimals=0, custom__width=110),
+            override("Change", unit=SHARE, decimals=0, custom__width=95),
         ],
         join=None,
         sort="Change",
     )
 
 
+def _points(part: str) -> str:
+    score = kpi("performance_part_ratio", f'part="{part}"', by="part")
+    return f"{GRADE_PARTS[part].weight:g} * {score}"
+
+
 def _parts() -> ExactPanel:
+    """Return the parts as points: together they are the score, where every part has a value."""
+    weights = {part: setting.weight for part, setting in GRADE_PARTS.items()}
     return bars(
-        "Parts of the grade",
-        "Each part's score, and by it what the grade lacks. The parts have weights: conversion 30,"
-        " revenue per lead 25, webhooks 25, recommendations 20.",
-        now(kpi("performance_part_ratio", by="part"), "{{part}}"),
-        SCORE,
-        overrides=[override(part, displayName=word) for part, word in PART_WORDS.items()],
+        "Where the score comes from, in points",
+        "Each part's points of those it can have; together they are the score. Automation: the"
+        " lower success of GHL's webhooks and of the AI platform's. A part's target is not yet its"
+        " full marks: 40 % of recommendations accepted are three quarters of them, 20 % conversion"
+        " are all.",
+        [
+            now(
+                f"{weights[part]:g} * "
+                + kpi("performance_part_ratio", f'part="{part}"', by="part"),
+                PART_WORDS[part],
+                chr(ord("A") + index),
+            )
+            for index, part in enumerate(PART_WORDS)
+        ],
+        field(
+            "none",
+            decimals=0,
+            min=0,
+            thresholds={
+                "mode": "percentage",
+                "steps": [
+                    {"value": None, "color": "red"},
+                    {"value": 60, "color": "orange"},
+                    {"value": 73, "color": "yellow"},
+                    {"value": 80, "color": "green"},
+                ],
+            },
+        ),
+        overrides=[
+            override(word, max=weights[part], unit=f"suffix: of {weights[part]:g}")
+            for part, word in PART_WORDS.items()
+        ],
     )
 
 
@@ -285,17 +325,18 @@ def _score_over_time() -> ExactPanel:
 
 def board() -> Board:
     """Return the board."""
-    figures = _figures()
+    figures, came = _figures(), last_came(GHL, "GHL last came")
     return Board(
         uid="ghl-executive",
         title="Executive summary",
         about="How are we doing, what changed, who needs help, and are the figures fresh?",
         lines=[
-            Line(3, [(19, text(_HOW_TO_READ)), (5, _updated())]),
+            Line(3, [(14, text(_HOW_TO_READ)), (5, _updated()), (5, came)]),
             Line(7, [(24, _scoreboard())]),
             row("$location", repeat="location"),
-            Line(8, [(4, _grade()), (4, _score()), (7, _score_over_time()), (9, _parts())]),
-            Line(6, [(4, panel) for panel in figures]),
+            Line(8, [(4, _grade()), (4, _score()), (6, _score_over_time()), (10, _parts())]),
+            Line(5, [(8, panel) for panel in figures[:3]]),
+            Line(5, [(8, panel) for panel in figures[3:]]),
             Line(7, [(12, _moved()), (12, _revenue_over_time())]),
         ],
     )
@@ -311,4 +352,13 @@ def _revenue_over_time() -> ExactPanel:
             graph(usual("revenue"), "usual", "B", interval="1h"),
         ],
         field(MONEY, decimals=1, min=0),
+        overrides=[
+            override("last 7 days", color=fixed("blue")),
+            override(
+                "usual",
+                color=fixed("text"),
+                custom__lineStyle={"fill": "dash", "dash": [6, 6]},
+                custom__lineWidth=1,
+            ),
+        ],
     )

@@ -1,7 +1,9 @@
 """What is wrong right now, and how is the service itself?"""
 
+from exporter.inbox.event import GHL
 from exporter.slo import FRESH_INTERVALS, FRESH_SLACK_SECONDS, SERVICE
 from grafana.board import Board, Line
+from grafana.boards.waiting import at_risk, backlog, last_came
 from grafana.fields import (
     BAD,
     COUNT,
@@ -22,29 +24,40 @@ from grafana.queries import graph, now, rows
 _UP = words({"1": "Up", "0": "Down"}, {"1": GOOD, "0": BAD})
 
 
+_TOLD = f'service="{SERVICE}",severity=~"page|ticket"'
+
+
 def _firing() -> ExactPanel:
     return table(
         "Alerts that fire",
-        "Page wakes somebody, ticket waits for the day. Each alert's runbook is on the exporter,"
-        " below /runbooks/.",
-        rows(f'ALERTS{{alertstate="firing",service="{SERVICE}",severity=~"page|ticket"}}'),
+        "A page wakes somebody, a ticket waits for the day. Each alert's runbook is on the"
+        " exporter, below /runbooks/.",
+        rows(
+            f"1000 * ALERTS_FOR_STATE{{{_TOLD}}}\n  and ignoring (alertstate)\n"
+            f'ALERTS{{alertstate="firing",{_TOLD}}}'
+        ),
         {
-            "alertname": "Alert",
             "severity": "Severity",
-            "team": "For",
+            "alertname": "Alert",
+            "Value": "Since",
             "location": "Location",
             "kpi": "KPI",
             "instance": "Copy",
+            "team": "For",
         },
         [
+            override("Alert", custom__width=260),
+            override("Since", unit="dateTimeFromNow"),
             override(
                 "Severity",
                 custom__cellOptions=PILL,
-                custom__width=100,
+                custom__width=90,
                 mappings=words({"page": "Page", "ticket": "Ticket"}, {"page": BAD, "ticket": FAIR}),
-            )
+            ),
         ],
         join=None,
+        sort="Severity",
+        ascending=True,
         empty="nothing fires",
     )
 
@@ -65,6 +78,18 @@ def _states() -> list[ExactPanel]:
         _up("Exporter", "Any copy answers its scrapes.", f'max(up{{job="{SERVICE}"}})'),
         _up("PostgreSQL", "Whether it takes commits.", "max(ghl_exporter_database_up)"),
         _up("Redis", "A cache: down is slower, never wrong.", "max(ghl_exporter_redis_up)", "none"),
+        _up(
+            "Alerting",
+            "The Watchdog, which always fires: Prometheus evaluates the alerts. Whether they arrive"
+            " is known to the dead man's switch only.",
+            'max(ALERTS{alertname="Watchdog",alertstate="firing"})',
+            "DEAD",
+        ),
+        _up(
+            "Leader",
+            "A copy projects events and publishes KPIs.",
+            "max(ghl_exporter_leader)",
+        ),
         stat(
             "Copies",
             "Copies of the service that answer; one of them leads.",
@@ -208,7 +233,8 @@ def _internals() -> list[ExactPanel]:
 
 def board() -> Board:
     """Return the board."""
-    internals = _internals()
+    states, internals = _states(), _internals()
+    risk, came = at_risk(), last_came(GHL, "GHL last came")
     return Board(
         uid="ghl-health",
         title="Alerts and health",
@@ -216,9 +242,14 @@ def board() -> Board:
         since="now-6h",
         window=None,
         lines=[
-            Line(4, [(4, panel) for panel in _states()]),
-            Line(9, [(12, _firing()), (12, _kpis())]),
+            Line(3, [(6, panel) for panel in states[:4]]),
+            Line(3, [(6, panel) for panel in states[4:]]),
+            Line(7, [(24, _firing())]),
+            row("Does anything wait, could anything be lost?"),
+            Line(4, [(6, panel) for panel in (came, *backlog(), risk[0])]),
+            Line(4, [(6, panel) for panel in risk[1:]]),
             row("The service itself"),
+            Line(9, [(24, _kpis())]),
             *(Line(7, [(8, panel) for panel in internals[n : n + 3]]) for n in (0, 3, 6)),
         ],
     )

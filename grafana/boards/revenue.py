@@ -75,9 +75,9 @@ def _stage_conversion() -> ExactPanel:
         f' / (sum(ghl_stage_contacts{{{here},stage="{{stage}}"}}) > 0)'
     )
     return bars(
-        "Went on from each stage",
+        "Went on so far",
         "Of the contacts that reached the stage in the window, the share that by now reached a"
-        " later one.",
+        " later one. Many are still on their way, and AI qualification is no stage that all pass.",
         [
             now(
                 went_on.replace("{stage}", stage),
@@ -108,6 +108,7 @@ def _figures() -> ExactPanel:
         ],
         {
             "name": "Location",
+            "currency": "Money",
             "Value #B": "Revenue",
             "Value #C": "Change",
             "Value #D": "Deals",
@@ -118,6 +119,7 @@ def _figures() -> ExactPanel:
             "Value #I": "No-shows",
         },
         [
+            override("Money", custom__width=60),
             override("Revenue", unit=MONEY, decimals=1),
             override("Change", unit=SHARE, decimals=0),
             override("Deals", unit=COUNT, decimals=0),
@@ -195,15 +197,12 @@ def _time_to_conversion() -> ExactPanel:
 
 
 def _conversion_time_line() -> ExactPanel:
+    median = over_time("time_to_conversion_seconds", 'statistic="median"')
     return lines(
-        "Median time to conversion",
+        "Median time to conversion, in days",
         "Of the deals closed in the chosen window up to each moment.",
-        graph(
-            named(over_time("time_to_conversion_seconds", 'statistic="median"')),
-            _BY_NAME,
-            interval="1h",
-        ),
-        field(SECONDS, decimals=1, min=0),
+        graph(named(f"({median} / 86400)"), _BY_NAME, interval="1h"),
+        field("none", min=0),
     )
 
 

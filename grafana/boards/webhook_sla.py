@@ -1,5 +1,6 @@
 """Is GHL reaching us, and do we keep what is promised?"""
 
+from exporter.inbox.event import GHL
 from exporter.slo import (
     ANSWER_WITHIN_SECONDS,
     BUDGET_DAYS,
@@ -10,6 +11,7 @@ from exporter.slo import (
     budget_left,
 )
 from grafana.board import Board, Line
+from grafana.boards.waiting import at_risk, backlog, last_came
 from grafana.fields import (
     BAD,
     COUNT,
@@ -19,7 +21,6 @@ from grafana.fields import (
     SECONDS,
     SHARE,
     Json,
-    at_most,
     field,
     fixed,
     override,
@@ -131,6 +132,7 @@ def _burn() -> ExactPanel:
             "none",
             decimals=1,
             min=0,
+            custom={"axisSoftMax": 1.4 * limits[-1]},
             thresholds=steps((None, "transparent"), (1, FAIR), (limits[-1], BAD)),
         ),
         limits=True,
@@ -150,7 +152,13 @@ def _answer_times() -> ExactPanel:
                 "B",
             ),
         ],
-        field(SECONDS, min=0),
+        field(
+            SECONDS,
+            min=0,
+            thresholds=steps((None, "transparent"), (ANSWER_WITHIN_SECONDS, BAD)),
+            custom={"axisSoftMax": 1.2 * ANSWER_WITHIN_SECONDS},
+        ),
+        limits=True,
     )
 
 
@@ -159,7 +167,11 @@ def _delay() -> ExactPanel:
         "Time to become a fact",
         "95 of 100 webhooks are in the figures within this time after they came.",
         graph("max(job:ghl_exporter_webhook_projection_delay_seconds:p95_rate5m)", "95 %"),
-        field(SECONDS, min=0),
+        field(
+            SECONDS,
+            # A history that is brought in waits for hours, a webhook for milliseconds.
+            custom={"scaleDistribution": {"type": "log", "log": 10}},
+        ),
     )
 
 
@@ -258,22 +270,29 @@ def _by_location() -> ExactPanel:
     share = "1 - job_location:slo_bad_events:ratio_increase{}{{{}}}"
     return table(
         "By location",
-        "Each location's webhooks of the last day and the share that succeeded in a day and in"
-        f" {BUDGET_DAYS} days. A location that is missing sent nothing.",
+        "Each location's webhooks, the quietest first, and the share that succeeded in one day and in"
+        f" {BUDGET_DAYS} days.",
         [
             rows(NAMES, "A"),
+            rows(
+                "sum by (location) (increase(ghl_exporter_webhooks_by_location_total"
+                f"{{{HERE}}}[1h]))",
+                "E",
+            ),
             rows(f"max by (location) (job_location:slo_events:increase1d{{{HERE}}})", "B"),
             rows(f"max by (location) ({share.format('1d', HERE)})", "C"),
             rows(f"max by (location) ({share.format('30d', HERE)})", "D"),
         ],
         {
             "name": "Location",
-            "Value #B": "Webhooks, 1 d",
-            "Value #C": "Success, 1 d",
-            "Value #D": f"Success, {BUDGET_DAYS} d",
+            "Value #E": "Last hour",
+            "Value #B": "Last day",
+            "Value #C": "1 day",
+            "Value #D": f"{BUDGET_DAYS} days",
         },
         [
-            override("Webhooks, 1 d", unit=COUNT, decimals=0),
+            override("Last hour", unit=COUNT, decimals=0),
+            override("Last day", unit=COUNT, decimals=0),
             *(
                 override(
                     name,
@@ -284,60 +303,18 @@ def _by_location() -> ExactPanel:
                     thresholds=steps((None, BAD), (SLOS[0].objective, GOOD)),
                     custom__cellOptions=GAUGE_CELL,
                 )
-                for name in ("Success, 1 d", f"Success, {BUDGET_DAYS} d")
+                for name in ("1 day", f"{BUDGET_DAYS} days")
             ),
         ],
-        sort="Webhooks, 1 d",
+        sort="Last hour",
+        ascending=True,
     )
-
-
-def _waiting() -> list[ExactPanel]:
-    def one(title: str, about: str, expr: str, look: Json) -> ExactPanel:
-        return stat(title, about, graph(expr, title), look, sparkline=True, text="value")
-
-    return [
-        one(
-            "Last came",
-            "When a webhook last reached any copy.",
-            "1000 * max(ghl_exporter_last_webhook_timestamp_seconds > 0)",
-            field("dateTimeFromNow"),
-        ),
-        one(
-            "Backlog",
-            "Stored events that no figure knows of yet. Usually a handful.",
-            "max(ghl_exporter_inbox_backlog_events)",
-            field(COUNT, decimals=0, thresholds=at_most(1000, fair=100_000)),
-        ),
-        one(
-            "Oldest waits",
-            "Above five minutes somebody is woken.",
-            "max(ghl_exporter_inbox_oldest_age_seconds)",
-            field(SECONDS, decimals=0, thresholds=at_most(60, fair=300)),
-        ),
-        one(
-            "In the spool",
-            "Webhooks that wait for PostgreSQL on the exporter's own disk.",
-            "sum(ghl_exporter_spool_events)",
-            field(COUNT, decimals=0, thresholds=steps((None, GOOD), (1, FAIR))),
-        ),
-        one(
-            "Spool used",
-            "Of what the spool may hold. When it is full, webhooks are refused.",
-            "max(ghl_exporter_spool_bytes / ghl_exporter_spool_limit_bytes)",
-            field(SHARE, decimals=0, min=0, max=1, thresholds=at_most(0.5, fair=0.8)),
-        ),
-        one(
-            "In quarantine",
-            "Events that were set aside with an error: they are in no figure until replayed.",
-            "max(ghl_exporter_quarantine_events)",
-            field(COUNT, decimals=0, thresholds=steps((None, GOOD), (1, FAIR))),
-        ),
-    ]
 
 
 def board() -> Board:
     """Return the board."""
-    waiting = _waiting()
+    risk = at_risk()
+    waiting = [last_came(GHL, "GHL last came"), *backlog(), risk[0]]
     return Board(
         uid="ghl-webhook-sla",
         title="Webhook SLA",
@@ -346,13 +323,14 @@ def board() -> Board:
         window=None,
         lines=[
             Line(6, [*((4, _kept(n)) for n in range(3)), (7, _left()), (5, _lasts())]),
-            Line(4, [(4, panel) for panel in waiting]),
+            Line(4, [(6, panel) for panel in waiting]),
+            Line(4, [(6, panel) for panel in risk[1:]]),
             Line(6, [(24, _met())]),
             row("How it went"),
             Line(8, [(12, _received()), (12, _burn())]),
             Line(8, [(12, _answer_times()), (12, _delay())]),
             Line(9, [(12, _latency()), (12, _rejected())]),
             row("Where it comes from"),
-            Line(10, [(12, _by_location()), (12, _by_event())]),
+            Line(10, [(13, _by_location()), (11, _by_event())]),
         ],
     )
