@@ -91,7 +91,7 @@ def _scoreboard() -> ExactPanel:
             "Value #E": "Change",
             "Value #F": "Conversion",
             "Value #G": "Deal size",
-            "Value #H": "Time to deal",
+            "Value #H": "To deal",
             "Value #I": "Accepted",
             "Value #J": "In 15 min",
             # The link of the name needs it.
@@ -124,7 +124,7 @@ def _scoreboard() -> ExactPanel:
             override("Revenue", unit=MONEY, decimals=1),
             override("Change", unit=SHARE, decimals=0),
             override("Deal size", unit=MONEY, decimals=1),
-            override("Time to deal", unit=SECONDS, decimals=1),
+            override("To deal", unit=SECONDS, decimals=1),
             override("In 15 min", unit=SHARE, decimals=0),
             *(
                 override(
@@ -294,7 +294,7 @@ def _parts() -> ExactPanel:
         ],
         field(
             "none",
-            decimals=0,
+            decimals=1,
             min=0,
             thresholds={
                 "mode": "percentage",

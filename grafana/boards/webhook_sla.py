@@ -270,8 +270,8 @@ def _by_location() -> ExactPanel:
     share = "1 - job_location:slo_bad_events:ratio_increase{}{{{}}}"
     return table(
         "By location",
-        "Each location's webhooks, the quietest first, and the share that succeeded in one day and in"
-        f" {BUDGET_DAYS} days.",
+        "Each location's webhooks, the quietest first, and the share that succeeded in one day and"
+        f" in {BUDGET_DAYS} days.",
         [
             rows(NAMES, "A"),
             rows(
