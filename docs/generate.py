@@ -126,7 +126,7 @@ def metrics_page() -> str:
         "# Live metrics\n\n"
         "What the service counts and times as it happens; each copy has its own. The business"
         " figures are in [kpis.md](kpis.md). Every labelled series exists from the start, at 0, so"
-        " `increase()` misses nothing.\n\n"
+        " `increase()` misses nothing; those of a location from when it is first known.\n\n"
         f"{_table(head, own)}\n"
         "## Of the process\n\n"
         f"{_table(head, others)}"

@@ -152,12 +152,8 @@ def _errors(metrics: LiveMetrics, audit: Audit) -> Any:
             response = problem(error.status, error.reason, headers=headers)
         except asyncio.CancelledError:
             raise
-        except Exception as error:  # a fault of ours: the sender shall come again
+        except Exception as error:  # a fault of ours; the receiver answers its own with 429
             log.exception("request_failed", path=request.path, error=repr(error))
-            if request.path.startswith("/webhooks/"):
-                return problem(
-                    429, "it failed: send it again later", headers={"Retry-After": "10"}, close=True
-                )
             response = problem(500, "it failed; the log says why")
         audit.answered(request, response.status)
         return response

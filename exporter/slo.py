@@ -24,8 +24,8 @@ class Slo:
     """One objective.
 
     `objective`: the share of good events that is promised over `BUDGET_DAYS`. `bad` and `all` are
-    counts by `job` over a window; `location` names the label of those that are counted by location
-    too. `pages`: somebody is woken where the budget burns fast; a slow burn is a ticket always.
+    counts by `job` over a window; `by_location` has both by location too. `pages`: somebody is
+    woken where the budget burns fast; a slow burn is a ticket always.
     """
 
     name: str
@@ -126,11 +126,6 @@ def bad_ratio(slo: Slo, window: str) -> str:
 def bad_count(slo: Slo, window: str) -> str:
     """Return the recorded count of bad events in a window, as PromQL."""
     return f'job:slo_bad_events:increase{window}{{slo="{slo.name}"}}'
-
-
-def all_count(slo: Slo, window: str) -> str:
-    """Return the recorded count of all events in a window, as PromQL."""
-    return f'job:slo_events:increase{window}{{slo="{slo.name}"}}'
 
 
 def budget_left(slo: Slo) -> str:

@@ -87,8 +87,9 @@ def _variables(board: Board) -> list[Template]:
 
 
 def _annotations(board: Board) -> list[dict[str, Any]]:
-    # Prometheus answers 11,000 points at most: boards of weeks look less closely.
-    step = "15m" if board.since.endswith("d") else "2m"
+    # Prometheus answers 11,000 points at most: boards of weeks look less closely. A restart is seen
+    # where a window has samples from before and after it, so windows overlap.
+    step, wider = ("15m", "30m") if board.since.endswith("d") else ("2m", "10m")
     # On weeks they would be hundreds: there they are to be turned on.
     shared = {"datasource": DATASOURCE, "enable": step == "2m", "hide": False, "step": step}
     return [
@@ -102,8 +103,8 @@ def _annotations(board: Board) -> list[dict[str, Any]]:
         },
         {
             **shared,
-            "name": "Deploys and restarts",
-            "expr": f'changes(process_start_time_seconds{{job="{SERVICE}"}}[{step}]) > 0',
+            "name": "Restarts",
+            "expr": f'changes(process_start_time_seconds{{job="{SERVICE}"}}[{wider}]) > 0',
             "titleFormat": "started anew",
             "textFormat": "{{instance}}",
             "iconColor": "blue",

@@ -42,6 +42,11 @@ def steps(*pairs: tuple[float | None, str]) -> Json:
 NO_STEPS = steps((None, PLAIN))
 
 
+def reached(target: float) -> Json:
+    """Return thresholds of what shall be reached: good from the target on, else bad."""
+    return steps((None, MUTED), (0, BAD), (target, GOOD))
+
+
 def at_least(target: float, *, fair: float | None = None) -> Json:
     """Return thresholds of what shall be high: good from the target on, fair from `fair` on.
 
@@ -92,13 +97,6 @@ def override(name: str, **properties: Any) -> Json:
     }
 
 
-def override_pattern(pattern: str, **properties: Any) -> Json:
-    """Return the override of the fields whose name a regular expression finds."""
-    found = override(pattern, **properties)
-    found["matcher"]["id"] = "byRegexp"
-    return found
-
-
 GRADE_MAPPING = words({grade: grade for grade in GRADE_COLOURS}, GRADE_COLOURS)
 PILL = {"type": "color-background", "mode": "basic"}
 GAUGE_CELL = {"type": "gauge", "mode": "basic", "valueDisplayMode": "text"}
@@ -115,6 +113,10 @@ def link(title: str, url: str) -> list[Json]:
     return [{"title": title, "url": url, "targetBlank": False}]
 
 
+# What a link to another board keeps, and how it names the row that was clicked.
+KEEP = "${window:queryparam}&${datasource:queryparam}&${__url_time_range}"
+LOCATION_OF_ROW = "${__data.fields.location:percentencode}"
+AGENT_OF_ROW = "${__data.fields.agent:percentencode}"
 HIDDEN = {
     # Grafana 10 to 12, and 13
     "custom__hidden": True,
@@ -122,6 +124,6 @@ HIDDEN = {
 }
 
 
-def rename(names: Sequence[str]) -> Json:
-    """Return the wish to show fields in this order."""
+def in_order(names: Sequence[str]) -> Json:
+    """Return the place of each field."""
     return {name: index for index, name in enumerate(names)}

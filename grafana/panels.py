@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import attr
 from grafanalib.core import Panel, Repeat, RowPanel, Target
 
-from grafana.fields import Json, field, override, rename
+from grafana.fields import Json, field, in_order, override
 
 
 @attr.s
@@ -176,7 +176,7 @@ def table(
         {"id": "filterFieldsByName", "options": {"include": {"pattern": f"^({keep})$"}}},
         {
             "id": "organize",
-            "options": {"indexByName": rename(list(columns)), "renameByName": columns},
+            "options": {"indexByName": in_order(list(columns)), "renameByName": columns},
         },
     ]
     options: Json = {

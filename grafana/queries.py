@@ -1,8 +1,10 @@
 """PromQL that boards share: KPIs of the chosen locations and window, and what things are called."""
 
+from collections.abc import Callable, Iterable
+
 from grafanalib.core import Target
 
-from recording_rules.figures import BASELINE_WEEKS, BASELINE_WINDOW, FIGURES
+from recording_rules.figures import BASELINE_WEEKS, BASELINE_WINDOW, FIGURES, LEAST_WEEKS
 
 HERE = 'location=~"$location"'
 # One title of a location: its name, and its currency where there is one.
@@ -28,23 +30,27 @@ def kpi(metric: str, labels: str = "", *, by: str = "location", window: str = "$
 
 
 def over_time(
-    metric: str, labels: str = "", *, by: str = "location", window: str = "$window"
+    metric: str,
+    labels: str = "",
+    *,
+    by: str = "location",
+    window: str = "$window",
+    offset: str = "",
 ) -> str:
     """Return a KPI for a graph of weeks: its last value in each step, whatever the step is."""
     inside = _inside(labels, window)
-    return f"max by ({by}) (last_over_time(ghl_{metric}{{{inside}}}[$__interval]))"
+    return f"max by ({by}) (last_over_time(ghl_{metric}{{{inside}}}[$__interval]{offset}))"
 
 
 def named(expression: str) -> str:
-    """Add the location's name as a label."""
-    names = "max by (location, name) (last_over_time(ghl_location_info[1d]))"
+    """Add the location's name as a label.
+
+    For a day after it was renamed it has two: one of them is taken, or the graph would fail.
+    """
+    names = (
+        "topk by (location) (1, max by (location, name) (last_over_time(ghl_location_info[1d])))"
+    )
     return f"{expression}\n  * on (location) group_left (name)\n{names}"
-
-
-def named_agent(expression: str) -> str:
-    """Add the agent's name as a label."""
-    names = "max by (location, agent, name) (last_over_time(ghl_agent_info[1d]))"
-    return f"{expression}\n  * on (location, agent) group_left (name)\n{names}"
 
 
 def change(figure: str) -> str:
@@ -61,15 +67,22 @@ def usual(name: str) -> str:
     As `recording_rules` has it for the alerts, but for any moment of the graph.
     """
     figure = next(figure for figure in FIGURES if figure.name == name)
-    weeks = (
-        over_time(figure.metric.removeprefix("ghl_"), figure.labels, window=BASELINE_WINDOW)
-        for _ in BASELINE_WEEKS
-    )
+    metric = figure.metric.removeprefix("ghl_")
     past = "\n  or\n".join(
-        f'label_replace({week.replace("]))", f"] offset {number}w))")}, "week", "{number}", "", "")'
-        for number, week in zip(BASELINE_WEEKS, weeks, strict=True)
+        f"label_replace({over_time(metric, figure.labels, window=BASELINE_WINDOW, offset=offset)}, "
+        f'"week", "{week}", "", "")'
+        for week in BASELINE_WEEKS
+        for offset in [f" offset {week}w"]
     )
-    return f"quantile by (location) (0.5, {past})"
+    known = f"count by (location) ({past}) >= {LEAST_WEEKS}"
+    return f"quantile by (location) (0.5, {past})\n  and\n{known}"
+
+
+def numbered(queries: Iterable[tuple[str, str]], ask: Callable[..., Target]) -> list[Target]:
+    """Return queries, each an expression and its legend, with the names A, B, C ..."""
+    return [
+        ask(expr, legend, chr(ord("A") + index)) for index, (expr, legend) in enumerate(queries)
+    ]
 
 
 def graph(expr: str, legend: str = "", ref: str = "A", *, interval: str = "") -> Target:

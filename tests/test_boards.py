@@ -96,7 +96,7 @@ def test_a_board_has_what_all_boards_have(path: Path) -> None:
     assert links["keepTime"]
     assert {one["name"] for one in board["annotations"]["list"]} == {
         "Alerts",
-        "Deploys and restarts",
+        "Restarts",
     }
 
 

@@ -57,8 +57,8 @@ EMPTY = {
     '1000 * ALERTS_FOR_STATE{service="ghl-exporter",severity=~"page|ticket"}\n'
     "  and ignoring (alertstate)\n"
     'ALERTS{alertstate="firing",service="ghl-exporter",severity=~"page|ticket"}': "nothing fires",
-    'changes(process_start_time_seconds{job="ghl-exporter"}[2m]) > 0': "nothing was restarted",
-    'changes(process_start_time_seconds{job="ghl-exporter"}[15m]) > 0': "nothing was restarted",
+    'changes(process_start_time_seconds{job="ghl-exporter"}[10m]) > 0': "nothing was restarted",
+    'changes(process_start_time_seconds{job="ghl-exporter"}[30m]) > 0': "nothing was restarted",
 }
 EMPTY_RECORDS = {
     "job:slo_budget_lasts:seconds": "nothing burns",

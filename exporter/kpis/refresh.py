@@ -80,7 +80,6 @@ class KpiRefresher:
         now = datetime.now(UTC)
         async with self._pool.acquire(timeout=self._settings.kpi_timeout) as connection:
             locations, cut = await reported_locations(connection, self._settings)
-        self._metrics.create_location_children(locations)
         if cut:
             self._metrics.label_values_cut.labels("location").inc(cut)
         chosen = windows(self._settings, locations, now=now, until=until, days=days)

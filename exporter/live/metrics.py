@@ -55,6 +55,7 @@ class LiveMetrics:
         location_limit: int = 1000,
         with_redis: bool = True,
     ) -> None:
+        self.location_limit = location_limit
         self.registry = registry = CollectorRegistry(auto_describe=True)
         ProcessCollector(registry=registry)
         GCCollector(registry=registry)
@@ -91,7 +92,8 @@ class LiveMetrics:
             "webhooks_finished_total",
             "Webhooks by what became of them in the end, and by location (none: the body names "
             "none): success (facts were made of it, or it was only kept), quarantined (set aside "
-            "with an error), refused (answered 429). A duplicate is none of these.",
+            "with an error; once more where a replay fails again), refused (answered 429). A "
+            "duplicate is none of these, nor what the spool has set aside.",
             ("location", "outcome"),
         )
         self.finished_by_event = counter(
@@ -253,6 +255,12 @@ class LiveMetrics:
     def _create_finished(self, location: str) -> None:
         for outcome in FINISHED:
             self.finished.labels(location, outcome)
+
+    def receive(self, location_id: str) -> None:
+        """Count a webhook by its location; what becomes of it is counted from 0 on."""
+        location = self.location_label(location_id) if location_id else "none"
+        self._create_finished(location)
+        self.webhooks_by_location.labels(location).inc()
 
     def finish(
         self, location_id: str, event_type: str | None, outcome: str, count: int = 1

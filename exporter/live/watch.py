@@ -22,6 +22,7 @@ SELECT count(*) AS events,
        (SELECT count(*) FROM quarantine) AS quarantined
 FROM inbox_pending
 """
+_LOCATIONS = "SELECT location_id FROM locations ORDER BY first_seen, location_id LIMIT $1"
 
 
 class Watch:
@@ -34,6 +35,7 @@ class Watch:
         self._redis = redis
         self._metrics = metrics
         self._answered = True
+        self._knows_locations = False
         spool = inbox.spool
         metrics.spool_events.set_function(lambda: spool.events)
         metrics.spool_set_aside.set_function(lambda: spool.set_aside)
@@ -55,6 +57,11 @@ class Watch:
         try:
             async with self._pool.acquire(timeout=_TIMEOUT) as connection:
                 row = await connection.fetchrow(_BACKLOG, timeout=_TIMEOUT)
+                if not self._knows_locations:
+                    limit = self._metrics.location_limit
+                    known = await connection.fetch(_LOCATIONS, limit, timeout=_TIMEOUT)
+                    self._metrics.create_location_children([row["location_id"] for row in known])
+                    self._knows_locations = True
         except (*UNAVAILABLE, asyncpg.PostgresError) as error:
             log.debug("watch_failed", error=repr(error))
             self._answered = False

@@ -9,7 +9,7 @@ import structlog
 
 from exporter.database.connect import UNAVAILABLE
 from exporter.database.locks import PROJECTION_LOCK
-from exporter.inbox.event import StoredEvent
+from exporter.inbox.event import GHL, WORKFLOW, StoredEvent
 from exporter.live.metrics import LiveMetrics
 from exporter.projection.project import Counts, describe, project_batch
 from exporter.projection.rules import Rules
@@ -106,5 +106,8 @@ class Projector:
             self._metrics.finish(location_id, event_type, outcome, count)
         now = datetime.now(UTC)
         for event in events:
+            # An import and the platform's late calls waited elsewhere.
+            if event.source not in (GHL, WORKFLOW):
+                continue
             self._metrics.projection_delay.observe((now - event.received_at).total_seconds())
         self._metrics.projection_duration.observe(seconds)

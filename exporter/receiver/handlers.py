@@ -165,6 +165,9 @@ class Receiver:
         except (NoMemory, TimeoutError, Refused) as error:
             # The one answer that GHL has always retried.
             return self._refuse(source, envelope, error, correlation_id, started)
+        except Exception as error:  # a fault of ours is a refusal as well: the sender comes again
+            log.exception("request_failed", path=request.path, error=repr(error))
+            return self._refuse(source, envelope, error, correlation_id, started)
         return self._answer(source, envelope, outcome, correlation_id, started, len(body))
 
     def _answer(
@@ -180,9 +183,7 @@ class Receiver:
         self._outcomes[source, outcome].inc()
         metrics.webhooks_by_event.labels(metrics.event_label(envelope.event_type)).inc()
         location = envelope.location_id
-        metrics.webhooks_by_location.labels(
-            metrics.location_label(location) if location else "none"
-        ).inc()
+        metrics.receive(location)
         duration = time.monotonic() - started
         metrics.request_duration.observe(duration)
         metrics.last_webhook.labels(source).set_to_current_time()

@@ -1,12 +1,17 @@
 """Who does well, who needs help, and how one agent did."""
 
+from grafanalib.core import Target
+
 from grafana import targets
 from grafana.board import Board, Line
 from grafana.fields import (
+    AGENT_OF_ROW,
     COLOURED,
     COUNT,
     GAUGE_CELL,
     HIDDEN,
+    KEEP,
+    LOCATION_OF_ROW,
     MONEY,
     SECONDS,
     SHARE,
@@ -23,14 +28,11 @@ from grafana.queries import AGENT_NAMES, HERE, NAMES, graph, kpi, now, over_time
 
 _BY = "location, agent"
 _SCORE = steps((None, "text"), (0, "red"), (35, "orange"), (60, "green"))
-_ONE = 'agent=~"$agent"'
-_TO_AGENT = (
-    "/d/ghl-agents?var-agent=${__data.fields.agent}&var-location=${__data.fields.location}"
-    "&${window:queryparam}"
-)
+_ONE = 'agent="$agent"'
+_TO_AGENT = f"/d/ghl-agents?var-agent={AGENT_OF_ROW}&var-location={LOCATION_OF_ROW}&{KEEP}"
 
 
-def _key(expression: str, ref: str) -> object:
+def _key(expression: str, ref: str) -> Target:
     """Return rows with one column that holds location and agent: an agent may be in several."""
     return rows(
         f'label_join({expression}, "key", "/", "location", "agent")',
@@ -39,13 +41,10 @@ def _key(expression: str, ref: str) -> object:
 
 
 def _leaderboard() -> ExactPanel:
+    active = kpi("agent_deals_closed", by=_BY)
     queries = [
-        _key(AGENT_NAMES, "A"),
-        _key(
-            kpi("agent_deals_closed", by=_BY)
-            + f" * on (location) group_left (name, currency) {NAMES}",
-            "B",
-        ),
+        _key(f"{active} * on (location) group_left (name, currency) {NAMES}", "A"),
+        _key(f"{AGENT_NAMES} and on ({_BY}) {active}", "B"),
         *(
             _key(kpi(f"agent_{metric}", labels, by=_BY), ref)
             for metric, labels, ref in (
@@ -66,11 +65,11 @@ def _leaderboard() -> ExactPanel:
         " against the window before. Click a name to see one agent.",
         queries,
         {
-            "name 1": "Agent",
-            "name 2": "Location",
+            "name 2": "Agent",
+            "name 1": "Location",
             "currency": "Money",
             "Value #C": "Score",
-            "Value #B": "Deals",
+            "Value #A": "Deals",
             "Value #H": "Change",
             "Value #D": "Revenue",
             "Value #E": "Conversion",
@@ -199,7 +198,7 @@ def _needs_help() -> ExactPanel:
 
 def _one_stat(title: str, about: str, metric: str, labels: str, look: Json) -> ExactPanel:
     inside = f"{labels},{_ONE}" if labels else _ONE
-    query = now(kpi(f"agent_{metric}", inside, by="agent"), title)
+    query = now(kpi(f"agent_{metric}", inside, by=_BY), title)
     return stat(title, about, query, look, text="value")
 
 
@@ -247,7 +246,7 @@ def _one() -> list[ExactPanel]:
 def _one_over_time() -> list[ExactPanel]:
     def one(title: str, about: str, metric: str, labels: str, look: Json) -> ExactPanel:
         inside = f"{labels},{_ONE}" if labels else _ONE
-        target = graph(over_time(f"agent_{metric}", inside, by="agent"), title, interval="1h")
+        target = graph(over_time(f"agent_{metric}", inside, by=_BY), title, interval="1h")
         return lines(title, about, target, look, legend=False)
 
     return [

@@ -13,6 +13,8 @@ from grafana.fields import (
     GRADE_COLOURS,
     GRADE_MAPPING,
     HIDDEN,
+    KEEP,
+    LOCATION_OF_ROW,
     MONEY,
     PILL,
     SECONDS,
@@ -27,7 +29,7 @@ from grafana.fields import (
     words,
 )
 from grafana.panels import ExactPanel, bars, lines, row, stat, table, text
-from grafana.queries import HERE, NAMES, change, graph, kpi, now, over_time, rows, usual
+from grafana.queries import HERE, NAMES, change, graph, kpi, now, numbered, over_time, rows, usual
 from recording_rules.figures import FIGURES
 
 _HOW_TO_READ = (
@@ -60,7 +62,7 @@ _CONVERSION = at_least(targets.CONVERSION)
 _ACCEPTANCE = at_least(targets.ACCEPTANCE)
 _PER_LEAD = at_least(targets.REVENUE_PER_LEAD)
 _DEAL_SIZE = at_least(targets.DEAL_SIZE)
-_TO_LOCATION = "/d/ghl-executive?var-location=${__data.fields.location}&${window:queryparam}"
+_TO_LOCATION = f"/d/ghl-executive?var-location={LOCATION_OF_ROW}&{KEEP}"
 
 
 def _scoreboard() -> ExactPanel:
@@ -279,19 +281,10 @@ def _parts() -> ExactPanel:
     weights = {part: setting.weight for part, setting in GRADE_PARTS.items()}
     return bars(
         "Where the score comes from, in points",
-        "Each part's points of those it can have; together they are the score. Automation: the"
-        " lower success of GHL's webhooks and of the AI platform's. A part's target is not yet its"
-        " full marks: 40 % of recommendations accepted are three quarters of them, 20 % conversion"
-        " are all.",
-        [
-            now(
-                f"{weights[part]:g} * "
-                + kpi("performance_part_ratio", f'part="{part}"', by="part"),
-                PART_WORDS[part],
-                chr(ord("A") + index),
-            )
-            for index, part in enumerate(PART_WORDS)
-        ],
+        "Each part's points of those it can have; where all have a value they add up to the score."
+        " Automation: the lower success of GHL's webhooks and of the AI platform's. A part's target"
+        " is not yet its full marks: 40 % of recommendations accepted are three quarters of them.",
+        numbered(((_points(part), word) for part, word in PART_WORDS.items()), now),
         field(
             "none",
             decimals=1,

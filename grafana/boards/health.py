@@ -9,6 +9,7 @@ from grafana.fields import (
     COUNT,
     FAIR,
     GOOD,
+    MUTED,
     PILL,
     SECONDS,
     Json,
@@ -19,7 +20,7 @@ from grafana.fields import (
     words,
 )
 from grafana.panels import ExactPanel, lines, row, stat, table
-from grafana.queries import graph, now, rows
+from grafana.queries import graph, now, numbered, rows
 
 _UP = words({"1": "Up", "0": "Down"}, {"1": GOOD, "0": BAD})
 
@@ -67,7 +68,9 @@ def _up(title: str, about: str, expr: str, more: str = "no data") -> ExactPanel:
         title,
         about,
         now(expr, title),
-        field("none", mappings=_UP, noValue=more, thresholds=steps((None, BAD), (1, GOOD))),
+        field(
+            "none", mappings=_UP, noValue=more, thresholds=steps((None, MUTED), (0, BAD), (1, GOOD))
+        ),
         text="value",
         colour="background_solid",
     )
@@ -117,7 +120,7 @@ def _states() -> list[ExactPanel]:
         stat(
             "Facts",
             "Whether facts are of these settings and this version.",
-            now("max(ghl_exporter_rebuild_due)", "facts"),
+            now("max(ghl_exporter_rebuild_due * ghl_exporter_leader)", "facts"),
             field(
                 "none",
                 mappings=words({"0": "current", "1": "rebuild due"}, {"0": GOOD, "1": FAIR}),
@@ -155,10 +158,7 @@ def _kpis() -> ExactPanel:
 
 
 def _line(title: str, about: str, queries: dict[str, str], look: Json) -> ExactPanel:
-    targets = [
-        graph(expr, legend, chr(ord("A") + index))
-        for index, (legend, expr) in enumerate(queries.items())
-    ]
+    targets = numbered(((expr, legend) for legend, expr in queries.items()), graph)
     return lines(title, about, targets, look)
 
 

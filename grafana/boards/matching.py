@@ -12,7 +12,7 @@ from grafana.fields import (
     steps,
 )
 from grafana.panels import ExactPanel, bars, lines, row, stat, table
-from grafana.queries import HERE, NAMES, change, graph, kpi, named, now, over_time, rows
+from grafana.queries import NAMES, change, graph, kpi, named, now, numbered, over_time, rows
 
 _WORDS = {
     "viewed": "Viewed",
@@ -21,13 +21,13 @@ _WORDS = {
     "rejected": "Rejected",
     "shared": "Shared",
 }
-_HERE = f'{HERE},window="$window"'
-_MADE = f"sum(ghl_recommendations_made{{{_HERE}}})"
+_MADE = kpi("recommendations_made")
+_SHOWN = kpi("stage_contacts", 'stage="property_showing"')
 
 
-def _of_made(ratio: str) -> str:
-    """Return a share of the recommendations of all the chosen locations."""
-    return f"sum(ghl_recommendations_made{{{_HERE}}} * ghl_{ratio}{{{_HERE}}}) / ({_MADE} > 0)"
+def _of(whole: str, ratio: str) -> str:
+    """Return a share over all the chosen locations, each with its own weight."""
+    return f"sum({whole} * {kpi(ratio)}) / (sum({whole}) > 0)"
 
 
 def _stats() -> list[ExactPanel]:
@@ -35,21 +35,21 @@ def _stats() -> list[ExactPanel]:
         stat(
             "Recommendations made",
             "In the window, by all the locations that are chosen.",
-            now(_MADE, "made"),
+            now(f"sum({_MADE})", "made"),
             field(COUNT, decimals=0),
             text="value",
         ),
         stat(
             f"Accepted · target {targets.ACCEPTANCE:.0%}",
             "Of them, the share that was liked or scheduled by now.",
-            now(_of_made("recommendation_acceptance_ratio"), "accepted"),
+            now(_of(_MADE, "recommendation_acceptance_ratio"), "accepted"),
             field(SHARE, decimals=1, thresholds=at_least(targets.ACCEPTANCE)),
             text="value",
         ),
         stat(
             "Led to a showing",
             "Of them, the share whose showing was scheduled by now.",
-            now(_of_made("match_to_showing_ratio"), "scheduled"),
+            now(_of(_MADE, "match_to_showing_ratio"), "scheduled"),
             field(SHARE, decimals=1),
             text="value",
         ),
@@ -57,12 +57,7 @@ def _stats() -> list[ExactPanel]:
             "Showing to offer",
             "Of the contacts that had a showing in the window, the share that made an offer by"
             " now.",
-            now(
-                f'sum(ghl_stage_contacts{{{_HERE},stage="property_showing"}} * on (job, instance,'
-                f" location, window) ghl_showing_to_offer_ratio{{{_HERE}}}) / (sum("
-                f'ghl_stage_contacts{{{_HERE},stage="property_showing"}}) > 0)',
-                "offers",
-            ),
+            now(_of(_SHOWN, "showing_to_offer_ratio"), "offers"),
             field(SHARE, decimals=1),
             text="value",
         ),
@@ -89,14 +84,14 @@ def _interactions() -> ExactPanel:
     return bars(
         "What contacts did",
         "Interactions with properties in the window. Scheduled: a showing.",
-        [
-            now(
-                f'sum(ghl_property_interactions{{{_HERE},interaction="{name}"}})',
-                text,
-                chr(ord("A") + index),
-            )
-            for index, (name, text) in enumerate(_WORDS.items())
-        ],
+        numbered(
+            (
+                (f"sum({kpi('property_interactions', label)})", word)
+                for name, word in _WORDS.items()
+                for label in [f'interaction="{name}"']
+            ),
+            now,
+        ),
         field(COUNT, decimals=0, min=0),
     )
 

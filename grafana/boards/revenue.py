@@ -13,9 +13,8 @@ from grafana.fields import (
     steps,
 )
 from grafana.panels import ExactPanel, bars, lines, row, table
-from grafana.queries import HERE, NAMES, change, graph, kpi, named, now, over_time, rows
+from grafana.queries import NAMES, change, graph, kpi, named, now, numbered, over_time, rows
 
-_STAGES = tuple(STAGE_WORDS)
 _BY_NAME = "{{name}}"
 
 
@@ -51,41 +50,31 @@ def _over_time() -> list[ExactPanel]:
     ]
 
 
+def _contacts(stage: str) -> str:
+    return kpi("stage_contacts", f'stage="{stage}"')
+
+
+def _went_on(stage: str) -> str:
+    ratio = kpi("stage_conversion_ratio", f'stage="{stage}"')
+    return f"sum({_contacts(stage)} * {ratio}) / (sum({_contacts(stage)}) > 0)"
+
+
 def _funnel() -> ExactPanel:
     return bars(
         "Funnel",
         "Contacts that reached each stage in the window, of all the locations that are chosen.",
-        [
-            now(
-                f'sum(ghl_stage_contacts{{{HERE},window="$window",stage="{stage}"}})',
-                STAGE_WORDS[stage],
-                chr(ord("A") + index),
-            )
-            for index, stage in enumerate(_STAGES)
-        ],
+        numbered(((f"sum({_contacts(stage)})", word) for stage, word in STAGE_WORDS.items()), now),
         field(COUNT, decimals=0, min=0),
     )
 
 
 def _stage_conversion() -> ExactPanel:
-    here = f'{HERE},window="$window"'
-    went_on = (
-        f'sum(ghl_stage_contacts{{{here},stage="{{stage}}"}} * '
-        f"on (job, instance, location, window, stage) ghl_stage_conversion_ratio{{{here}}})"
-        f' / (sum(ghl_stage_contacts{{{here},stage="{{stage}}"}}) > 0)'
-    )
+    stages = list(STAGE_WORDS.items())[:-1]
     return bars(
         "Went on so far",
         "Of the contacts that reached the stage in the window, the share that by now reached a"
         " later one. Many are still on their way, and AI qualification is no stage that all pass.",
-        [
-            now(
-                went_on.replace("{stage}", stage),
-                STAGE_WORDS[stage],
-                chr(ord("A") + index),
-            )
-            for index, stage in enumerate(_STAGES[:-1])
-        ],
+        numbered(((_went_on(stage), word) for stage, word in stages), now),
         field(SHARE, decimals=0, min=0, max=1),
     )
 

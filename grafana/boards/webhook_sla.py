@@ -1,11 +1,17 @@
 """Is GHL reaching us, and do we keep what is promised?"""
 
+from collections.abc import Callable
+
+from grafanalib.core import Target
+
 from exporter.inbox.event import GHL
+from exporter.live.metrics import REJECTIONS
 from exporter.slo import (
     ANSWER_WITHIN_SECONDS,
     BUDGET_DAYS,
     BURNS,
     SLOS,
+    Slo,
     bad_ratio,
     budget_lasts,
     budget_left,
@@ -24,17 +30,22 @@ from grafana.fields import (
     field,
     fixed,
     override,
+    reached,
     steps,
     words,
 )
 from grafana.panels import ExactPanel, bars, heatmap, lines, row, stat, table, timeline
-from grafana.queries import HERE, NAMES, graph, now, rows
+from grafana.queries import HERE, NAMES, graph, now, numbered, rows
 
 _WORDS = {"webhook-success": "Success", "webhook-latency": "In time", "kpi-freshness": "Fresh"}
-_LETTERS = "ABCDEFGH"
 # Seconds from which on a budget's end is too far away to be told.
 _NO_END = 365 * 86_400
 _LASTING = {"text": "no end", "color": GOOD, "index": 0}
+
+
+def _each(expression: Callable[[Slo], str], ask: Callable[..., Target]) -> list[Target]:
+    """Return a query for each objective."""
+    return numbered(((expression(slo), _WORDS[slo.name]) for slo in SLOS), ask)
 
 
 def _kept(slo_index: int) -> ExactPanel:
@@ -55,7 +66,7 @@ def _kept(slo_index: int) -> ExactPanel:
             SHARE,
             decimals=2,
             max=1,
-            thresholds=steps((None, BAD), (slo.objective, GOOD)),
+            thresholds=reached(slo.objective),
         ),
         text="value_and_name",
         orientation="horizontal",
@@ -67,14 +78,17 @@ def _left() -> ExactPanel:
         "Error budget left",
         f"Of what may go wrong in {BUDGET_DAYS} days, the share that is left. Below 0 the"
         " objective is missed.",
-        [
-            now(budget_left(slo), _WORDS[slo.name], ref)
-            for slo, ref in zip(SLOS, _LETTERS, strict=False)
-        ],
+        _each(budget_left, now),
         field(
             SHARE, decimals=0, min=0, max=1, thresholds=steps((None, BAD), (0.1, FAIR), (0.5, GOOD))
         ),
     )
+
+
+def _lasts_for(slo: Slo) -> str:
+    """Return the seconds that a budget lasts: none where it is gone, a year where nothing burns."""
+    left = budget_left(slo)
+    return f"{budget_lasts(slo)}\n  or\n0 * ({left} > 0) + {_NO_END}\n  or\n0 * {left}"
 
 
 def _lasts() -> ExactPanel:
@@ -82,11 +96,7 @@ def _lasts() -> ExactPanel:
         "Budget lasts",
         "Time until the error budget is used up, at the pace of the last six hours. No end:"
         " nothing went wrong in them.",
-        [
-            # Nothing burns: it lasts longer than anybody looks ahead.
-            now(f"{budget_lasts(slo)} or 0 * {budget_left(slo)} + {_NO_END}", _WORDS[slo.name], ref)
-            for slo, ref in zip(SLOS, _LETTERS, strict=False)
-        ],
+        _each(_lasts_for, now),
         field(
             SECONDS,
             decimals=1,
@@ -106,10 +116,7 @@ def _met() -> ExactPanel:
     return timeline(
         "Met or breached",
         "Whether the objective was met in the hour up to each moment. Gaps: nothing came.",
-        [
-            graph(f"{bad_ratio(slo, '1h')} <= bool {slo.budget:g}", _WORDS[slo.name], ref)
-            for slo, ref in zip(SLOS, _LETTERS, strict=False)
-        ],
+        _each(lambda slo: f"{bad_ratio(slo, '1h')} <= bool {slo.budget:g}", graph),
         field(
             "none",
             mappings=words({"1": "Met", "0": "Breached"}, {"1": GOOD, "0": BAD}),
@@ -124,10 +131,7 @@ def _burn() -> ExactPanel:
         "How fast the budget burns",
         f"1: it is used up in {BUDGET_DAYS} days. {limits[-1]:g} for an hour wakes somebody,"
         f" {limits[-2]:g} for six hours too.",
-        [
-            graph(f"{bad_ratio(slo, '1h')} / {slo.budget:g}", _WORDS[slo.name], ref)
-            for slo, ref in zip(SLOS, _LETTERS, strict=False)
-        ],
+        _each(lambda slo: f"{bad_ratio(slo, '1h')} / {slo.budget:g}", graph),
         field(
             "none",
             decimals=1,
@@ -224,30 +228,26 @@ def _rejected() -> ExactPanel:
         field("reqps", min=0, custom={"axisSoftMax": 1}),
         overrides=[
             override(reason, displayName=reason.replace("_", " ").capitalize())
-            for reason in (
-                *("signature_missing", "signature_invalid", "secret_missing", "secret_invalid"),
-                *("too_large", "bad_encoding", "aborted"),
-            )
+            for reason in REJECTIONS
         ],
     )
 
 
-def _success(count: str) -> str:
-    return f"{count.format(',outcome=' + chr(34) + 'success' + chr(34))} / ({count.format('')} > 0)"
+def _finished(labels: str = "") -> str:
+    return (
+        "sum by (event) (increase(ghl_exporter_webhooks_finished_by_event_total"
+        f"{{{labels}}}[$__range]))"
+    )
 
 
 def _by_event() -> ExactPanel:
-    count = (
-        "sum by (event) (increase(ghl_exporter_webhooks_finished_by_event_total"
-        '{{event!=""{}}}[$__range]))'
-    )
+    most = f"topk(15, {_finished()} > 0)"
+    success = _finished('outcome="success"')
     return table(
         "By event",
-        "What came in the time that is shown, by GHL's event, and the share that succeeded.",
-        [
-            rows(f"topk(15, {count.format('')} > 0)", "A"),
-            rows(_success(count), "B"),
-        ],
+        "What came in the time that is shown, by GHL's event, the 15 most frequent, and the share"
+        " that succeeded.",
+        [rows(most, "A"), rows(f"{success} / on (event) {most}", "B")],
         {"event": "Event", "Value #A": "Webhooks", "Value #B": "Success"},
         [
             override("Webhooks", unit=COUNT, decimals=0),
@@ -257,7 +257,7 @@ def _by_event() -> ExactPanel:
                 decimals=1,
                 min=0,
                 max=1,
-                thresholds=steps((None, BAD), (SLOS[0].objective, GOOD)),
+                thresholds=reached(SLOS[0].objective),
                 custom__cellOptions=GAUGE_CELL,
             ),
         ],
@@ -300,7 +300,7 @@ def _by_location() -> ExactPanel:
                     decimals=1,
                     min=0,
                     max=1,
-                    thresholds=steps((None, BAD), (SLOS[0].objective, GOOD)),
+                    thresholds=reached(SLOS[0].objective),
                     custom__cellOptions=GAUGE_CELL,
                 )
                 for name in ("1 day", f"{BUDGET_DAYS} days")

@@ -9,7 +9,8 @@ help = "Always 1: an agent's name, as GHL told it (its id where GHL did not), fo
 SELECT s.location,
        CASE WHEN s.agent_id = '' THEN 'unassigned' ELSE s.agent_id END AS agent,
        CASE WHEN s.agent_id = '' THEN 'Unassigned'
-            ELSE left(coalesce(u.name, s.agent_id), 100) END AS name,
+            -- A quote would end the name where a board reads it.
+            ELSE left(translate(coalesce(nullif(u.name, ''), s.agent_id), '"\', '''/'), 100) END AS name,
        1 AS ghl_agent_info
 FROM (
     SELECT w.location, a.agent_id,
