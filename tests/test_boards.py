@@ -13,6 +13,7 @@ import promql_parser
 import pytest
 
 from alerts.generate import ALERTS
+from exporter.demo.agency import DEFAULT_LOCATIONS
 from exporter.live.metrics import DURATION_BUCKETS
 from exporter.slo import ANSWER_WITHIN_SECONDS, BURNS, SLOS
 from grafana import targets
@@ -27,13 +28,14 @@ ALLOWED = {
     *("Annotations", "Dashboard", "GridPos", "Panel", "Repeat", "RowPanel", "Target", "Template"),
     *("Templating", "Time"),
 }
+AGENT = DEFAULT_LOCATIONS[0].agents[0].id
 VARIABLES = {
     "$__rate_interval": "1m",
     "$__interval": "1h",
     "$__range": "1d",
     "$location": ".+",
     "$window": "30d",
-    "$agent": ".+",
+    "$agent": AGENT,
 }
 
 

@@ -144,7 +144,10 @@ def test_a_header_given_twice_with_the_same_value_counts_once() -> None:
     assert judged(verifier(FIRST.pem), [signature, signature]) is None
 
 
-@pytest.mark.parametrize("other", [ed25519_signature(STRANGER), "N/A", "", "AAAA"])
+@pytest.mark.parametrize(
+    "other",
+    [pytest.param(ed25519_signature(STRANGER), id="a stranger's"), "N/A", "", "AAAA"],
+)
 def test_a_header_given_twice_with_different_values_is_rejected(other: str) -> None:
     signature = ed25519_signature(FIRST)
     assert judged(verifier(FIRST.pem), [signature, other]) == INVALID
