@@ -23,6 +23,7 @@ random() { # 48 characters that need no quoting in a URL
     od -An -N24 -tx1 /dev/urandom | tr -d ' \n'
 }
 
+secret postgres_admin_password "$(random)"
 secret postgres_password "$(random)"
 secret database_url "postgresql://ghl_exporter:$(cat "$folder/postgres_password")@postgres/ghl_exporter"
 secret grafana_admin_password "$(random)"

