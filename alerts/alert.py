@@ -39,7 +39,7 @@ class Alert:
 
     def rule(self) -> dict[str, Any]:
         """Return the rule as Prometheus reads it."""
-        place = "?var-location={{ $labels.location }}" if self.team == BUSINESS else ""
+        place = "?var-location={{ $labels.location | urlquery }}" if self.team == BUSINESS else ""
         return {
             "alert": self.name,
             "expr": self.expr.strip(),

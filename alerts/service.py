@@ -10,6 +10,8 @@ _HEALTH, _SLA = "ghl-health", "ghl-webhook-sla"
 # The same hour of last week had this many webhooks: then silence says something.
 _BUSY_HOUR = 20
 _BUSY_LOCATION = 50
+# Prometheus extrapolates an increase: what was counted is the whole number beside it.
+_COUNT = '{{ $value | printf "%.0f" }}'
 
 SERVICE_ALERTS = (
     Alert(
@@ -67,8 +69,8 @@ SERVICE_ALERTS = (
         PAGE,
         _SLA,
         "Webhooks are answered 429: stored nowhere",
-        "Neither PostgreSQL nor the local spool took {{ $value | humanize }} webhooks in ten "
-        "minutes. GHL tries each a dozen times at most, with growing pauses; then it is lost.",
+        f"Neither PostgreSQL nor the local spool took {_COUNT} webhooks in ten minutes. GHL tries "
+        "each a dozen times at most, with growing pauses; then it is lost.",
     ),
     Alert(
         "GhlExporterSpoolInUse",
@@ -79,9 +81,11 @@ SERVICE_ALERTS = (
         "PostgreSQL is away or too slow for the webhooks that come in.",
         wait="10m",
     ),
+    # The file may stay large once it is empty: a full disk leaves no room to shrink it.
     Alert(
         "GhlExporterSpoolFilling",
-        "ghl_exporter_spool_bytes / ghl_exporter_spool_limit_bytes > 0.8",
+        "ghl_exporter_spool_bytes / ghl_exporter_spool_limit_bytes > 0.8\n"
+        "  and\nghl_exporter_spool_events > 0",
         PAGE,
         _SLA,
         "The spool of {{ $labels.instance }} is {{ $value | humanizePercentage }} full",
@@ -116,12 +120,15 @@ SERVICE_ALERTS = (
         "Webhooks are stored; facts and KPIs stand still.",
         wait="5m",
     ),
+    # The counter, not the gauge: that one starts at 0 with each process, and then jumps to what has
+    # been there for long.
     Alert(
         "GhlExporterQuarantineGrowing",
-        "max by (job) (delta(ghl_exporter_quarantine_events[1h])) > 0",
+        "sum by (job) "
+        '(increase(ghl_exporter_events_projected_total{outcome="quarantined"}[1h])) > 0',
         TICKET,
         _SLA,
-        "{{ $value | humanize }} more events were set aside within an hour",
+        f"{_COUNT} more events were set aside within an hour",
         "The table quarantine has the error of each; after a fix, `ghl-exporter replay` tries "
         "them again.",
         wait="5m",
@@ -161,9 +168,10 @@ SERVICE_ALERTS = (
         "AGENT_SERIES_LIMIT), or is an event name that GHL does not document.",
         wait="1h",
     ),
+    # Only the leader looks: what a copy saw while it led may have been put right since.
     Alert(
         "GhlExporterRebuildDue",
-        "max by (job) (ghl_exporter_rebuild_due) == 1",
+        "max by (job) (ghl_exporter_rebuild_due * ghl_exporter_leader) == 1",
         TICKET,
         _HEALTH,
         "Facts are of other settings, or of an older version",
@@ -175,11 +183,12 @@ SERVICE_ALERTS = (
         "sum by (job) (increase(ghl_exporter_audit_entries_dropped_total[1h])) > 0",
         TICKET,
         _HEALTH,
-        "{{ $value | humanize }} entries of the audit table were lost",
+        f"{_COUNT} entries of the audit table were lost",
         "PostgreSQL was away for longer than the queue of entries lasts.",
         wait="5m",
     ),
-    # A missing signature is the internet's daily rubbish; a wrong one is GHL's key, or a proxy.
+    # A missing signature is the internet's daily rubbish; a wrong one is GHL's key, or a proxy. The
+    # least number is an hour's, so that it tells where few webhooks come, too.
     Alert(
         "GhlExporterSignaturesFailing",
         """
@@ -193,13 +202,13 @@ SERVICE_ALERTS = (
   )
 )
   and
-sum by (job) (increase(ghl_exporter_webhooks_rejected_total{reason="signature_invalid"}[10m])) >= 5
+sum by (job) (increase(ghl_exporter_webhooks_rejected_total{reason="signature_invalid"}[1h])) >= 5
 """,
         PAGE,
         _SLA,
         "More than 5 % of GHL's webhooks have a wrong signature",
-        "{{ $value | humanize }} were refused in ten minutes. GHL may have changed its key "
-        "(GHL_PUBLIC_KEYS), a proxy may change the bodies, or somebody tries.",
+        f"{_COUNT} were refused in ten minutes. GHL may have changed its key (GHL_PUBLIC_KEYS), a "
+        "proxy may change the bodies, or somebody tries.",
         wait="10m",
     ),
     # `unless`, not `== 0`: after a restart a location has no series until it sends something.
@@ -213,8 +222,8 @@ sum by (job) (increase(ghl_exporter_webhooks_rejected_total{reason="signature_in
         PAGE,
         _SLA,
         "GHL sends nothing any more",
-        "No webhook came within an hour; in the same hour of last week there were "
-        "{{ $value | humanize }}. GHL, the app's webhook URL, DNS, TLS or the proxy.",
+        "No webhook of GHL's was taken within an hour; in the same hour of last week there were "
+        f"{_COUNT}. GHL, the app's webhook URL, DNS, TLS or the proxy; or all are rejected.",
         wait="10m",
     ),
     Alert(
@@ -226,17 +235,13 @@ sum by (job) (increase(ghl_exporter_webhooks_rejected_total{reason="signature_in
   ) >= {_BUSY_LOCATION}
 )
   unless
-(
-  sum by (job, location) (
-    increase(ghl_exporter_webhooks_by_location_total{{location!~"none|other"}}[6h])
-  ) > 0
-)
+(sum by (job, location) (increase(ghl_exporter_webhooks_by_location_total[6h])) > 0)
 """,
         TICKET,
         _SLA,
         "Nothing comes any more from {{ $labels.location }}",
         "No webhook of the location came within six hours; in the same hours of last week there "
-        "were {{ $value | humanize }}. Its app may have been removed, or its rights.",
+        f"were {_COUNT}. Its app may have been removed, or its rights.",
         wait="30m",
     ),
     # Always there: whoever misses it knows that alerts no longer arrive.

@@ -25,7 +25,7 @@ class Figure:
 
 FIGURES = (
     Figure("revenue", "Revenue", "ghl_revenue", has_baseline=True),
-    Figure("deals", "Deals closed", "ghl_deals_closed"),
+    Figure("deals", "Deals closed", "ghl_deals_closed", has_baseline=True),
     Figure("leads", "Leads created", "ghl_leads_created"),
     Figure("revenue_per_lead", "Revenue per lead", "ghl_revenue_per_lead"),
     Figure(

@@ -129,10 +129,12 @@ def _baseline(figure: Figure) -> list[Rule]:
 
 def _letters() -> Rule:
     """Record the letter of the grade held, as its place among the letters."""
+    # The worst adds nothing. The grades that are not held have series too, so it is 0 then.
     held = [
         f'{place} * max by (job, location) (ghl_performance_grade{{grade=~"{letter}.?",'
         f'window="{GRADE_WINDOW}"}})'
         for place, letter in enumerate(LETTERS)
+        if place
     ]
     return _rule(LETTER, "\n  +\n".join(held))
 
