@@ -44,6 +44,10 @@ def _against_baseline(name: str, comparison: str, factor: float, guard: str) -> 
     )
 
 
+_GRADE = (
+    f"{{{{ with printf \"ghl_performance_grade{{location=%q,window='{GRADE_WINDOW}'}} == 1\""
+    ' $labels.location | query }}{{ . | first | label "grade" }}{{ end }}'
+)
 _WEEK = "the last seven days"
 _PAST = "the median of the four weeks before, each up to the same hour of the same weekday"
 
@@ -61,11 +65,12 @@ BUSINESS_ALERTS = (
     ),
     Alert(
         "GhlGradeBelowC",
-        "max by (job, location, grade) "
+        # Without the grade as a label: from D to F it is the same alert.
+        "max by (job, location) "
         f'(ghl_performance_grade{{grade=~"C-|D|F",window="{GRADE_WINDOW}"}}) == 1',
         TICKET,
         _EXECUTIVE,
-        f"The grade of {LOCATION} is {{{{ $labels.grade }}}}",
+        f"The grade of {LOCATION} is {_GRADE}",
         f"The performance grade over {GRADE_WINDOW} is below C. The board shows which part it is.",
         team=BUSINESS,
         wait="1h",

@@ -104,7 +104,9 @@ SERVICE_ALERTS = (
     ),
     Alert(
         "GhlExporterBacklogOld",
-        "max by (job) (ghl_exporter_inbox_oldest_age_seconds) > 300",
+        # A copy that is cut off from PostgreSQL keeps the last age that it saw.
+        "max by (job) (\n  ghl_exporter_inbox_oldest_age_seconds\n"
+        "    and on (job, instance)\n  ghl_exporter_database_up == 1\n) > 300",
         PAGE,
         _SLA,
         "Events wait {{ $value | humanizeDuration }} for their projection",

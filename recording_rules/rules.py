@@ -74,8 +74,9 @@ def _budget(objective: Slo) -> list[Rule]:
 
 def _kpi_ages() -> list[Rule]:
     """Count the KPIs, and those of them that are stale."""
-    # The newest of the copies counts, for only the leader refreshes. The last hour is looked at,
-    # so that KPIs grow stale too while no copy can be scraped.
+    # The newest of the copies counts, for only the leader refreshes. The last hour is looked at, so
+    # that KPIs grow stale too while no copy can be scraped; not longer, for a KPI that a new
+    # version no longer has would be stale for as long.
     newest = (
         "max by (job, kpi) (max_over_time(ghl_exporter_kpi_last_success_timestamp_seconds[1h]))"
     )
@@ -142,12 +143,13 @@ def _letters() -> Rule:
 def _agents() -> list[Rule]:
     rules = []
     for metric in ("revenue", "deals_closed", "productivity_score"):
-        now = f'max by (job, location, agent) (ghl_agent_{metric}{{window="7d"}}%s)'
+        series = f'max by (job, location, agent) (ghl_agent_{metric}{{window="7d"}}%s)'
+        now, before = series % "", series % " offset 7d"
+        if metric != "productivity_score":
+            # Who did nothing in a week has no series of it, and that was no revenue and no deals.
+            now, before = f"({now} or 0 * {before})", f"({before} or 0 * {now})"
         rules.append(
-            _rule(
-                f"job_location_agent:ghl_agent_{metric}:delta7d",
-                f"{now % ''}\n  -\n{now % ' offset 7d'}",
-            )
+            _rule(f"job_location_agent:ghl_agent_{metric}:delta7d", f"{now}\n  -\n{before}")
         )
     return rules
 

@@ -141,6 +141,9 @@ def _agents() -> Document:
     """Make the case of the agents' changes: `new` had nothing a week ago."""
     series: dict[str, str] = {}
     asked: list[tuple[str, str, Samples]] = []
+    # Who did nothing in a week had no revenue and no deals in it; a score nobody had.
+    silent = (("new", 100), ("gone", -30))
+    more_of = {"revenue": silent, "deals_closed": silent}
     for place, figure in enumerate(("revenue", "deals_closed", "productivity_score")):
         metric, more = f"ghl_agent_{figure}", ',agent="x"'
         change = 7.0 * (place + 1)
@@ -149,12 +152,13 @@ def _agents() -> Document:
             _series(metric, "l", 7, more, "b"): _told({7: 50, 0: 60}),
             _series(metric, "l", 7, ',agent="y"'): _told({7: 10, 0: 8}),
             _series(metric, "l", 7, ',agent="new"'): _told({0: 100}),
+            _series(metric, "l", 7, ',agent="gone"'): _told({7: 30}),
             _series(metric, "l", 30, more): _told({7: 900, 0: _LARGE}),
         }
         name = f"job_location_agent:ghl_agent_{figure}:delta7d"
         expected = {
             f'{name}{{job="j",location="l",agent="{agent}",service="ghl-exporter"}}': value
-            for agent, value in (("x", change), ("y", -2))
+            for agent, value in (("x", change), ("y", -2), *more_of.get(figure, ()))
         }
         asked.append((name, f"{_END}d", expected))
     return case("agents against the week before", "1d", series, *asked)
