@@ -12,6 +12,7 @@ TITLED = (
     'max by (location, title) (label_replace(label_join(ghl_location_info, "title", " · ", '
     '"name", "currency"), "title", "$1", "title", "(.+) · "))'
 )
+ALL_NAMES = "max by (location, name) (ghl_location_info)"
 NAMES = f"max by (location, name, currency) (ghl_location_info{{{HERE}}})"
 AGENT_NAMES = f"max by (location, agent, name) (ghl_agent_info{{{HERE}}})"
 

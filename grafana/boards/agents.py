@@ -156,7 +156,7 @@ def _needs_help() -> ExactPanel:
         "The ten lowest scores, and how the last seven days of these agents differ from the seven"
         " days before. Few deals move by chance: look at one agent below before you judge.",
         [
-            _key(lowest, "A"),
+            _key(f"{lowest} * on (location) group_left (name, currency) {NAMES}", "A"),
             _key(f"{AGENT_NAMES} and on ({_BY}) {lowest}", "B"),
             *(
                 _key(f"{expression} and on ({_BY}) {lowest}", ref)
@@ -170,7 +170,9 @@ def _needs_help() -> ExactPanel:
             ),
         ],
         {
-            "name": "Agent",
+            "name 2": "Agent",
+            "name 1": "Location",
+            "currency": "Money",
             "Value #A": "Score",
             "Value #C": "Conversion",
             "Value #D": "Response",
@@ -183,6 +185,7 @@ def _needs_help() -> ExactPanel:
         [
             override("Agent", links=link("Show this agent", _TO_AGENT)),
             *(override(name, **HIDDEN) for name in ("agent", "location")),
+            override("Money", custom__width=60),
             override("Score", unit="none", decimals=0),
             override("Conversion", unit=SHARE, decimals=1),
             override("Response", unit=SECONDS, decimals=1),

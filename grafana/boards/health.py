@@ -20,12 +20,18 @@ from grafana.fields import (
     words,
 )
 from grafana.panels import ExactPanel, lines, row, stat, table
-from grafana.queries import graph, now, numbered, rows
+from grafana.queries import ALL_NAMES, graph, now, numbered, rows
 
 _UP = words({"1": "Up", "0": "Down"}, {"1": GOOD, "0": BAD})
 
 
 _TOLD = f'service="{SERVICE}",severity=~"page|ticket"'
+
+# Unix time in ms since when each fires.
+_FIRING = (
+    f"1000 * ALERTS_FOR_STATE{{{_TOLD}}}\n  and ignoring (alertstate)\n"
+    f'ALERTS{{alertstate="firing",{_TOLD}}}'
+)
 
 
 def _firing() -> ExactPanel:
@@ -34,14 +40,14 @@ def _firing() -> ExactPanel:
         "A page wakes somebody, a ticket waits for the day. Each alert's runbook is on the"
         " exporter, below /runbooks/.",
         rows(
-            f"1000 * ALERTS_FOR_STATE{{{_TOLD}}}\n  and ignoring (alertstate)\n"
-            f'ALERTS{{alertstate="firing",{_TOLD}}}'
+            f"({_FIRING})\n  * on (location) group_left (name)\n{ALL_NAMES}\n"
+            f"  or on (alertname, slo, kpi, label, instance, location)\n({_FIRING})"
         ),
         {
             "severity": "Severity",
             "alertname": "Alert",
             "Value": "Since",
-            "location": "Location",
+            "name": "Location",
             "kpi": "KPI",
             "instance": "Copy",
             "team": "For",
