@@ -3,6 +3,8 @@ SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Most tests wait for servers. A file stays together: its servers are shared.
+PARALLEL := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-fast lint format rules boards docs lock clean
@@ -37,10 +39,10 @@ down: ## stop the stack; its data stays in its volumes
 
 test: $(VENV)/.dev lint ## install what the tests need and pass them all
 	@sh tests/install-servers.sh
-	$(BIN)/python -m pytest $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest $(PARALLEL) $(PYTEST_FLAGS)
 
 test-fast: $(VENV)/.dev ## the tests without those that kill servers again and again
-	$(BIN)/python -m pytest -m 'not slow' $(PYTEST_FLAGS)
+	$(BIN)/python -m pytest -m 'not slow' $(PARALLEL) $(PYTEST_FLAGS)
 
 lint: $(VENV)/.dev ## ruff, ruff format and mypy --strict
 	$(BIN)/ruff check .

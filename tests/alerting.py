@@ -41,7 +41,6 @@ _OF_SERIES: dict[str, dict[str, str]] = {
     "GhlExporterKpiRowsDropped": {"kpi": "win_ratio"},
     "GhlExporterLabelsCut": {"label": "event"},
     "GhlLocationSilent": LOCATION,
-    "GhlGradeBelowC": {**LOCATION, "grade": "D"},
 }
 
 

@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.api.kpi_answers import files_of
 from exporter.inbox.event import BACKFILL, GHL, PLATFORM, InboxEvent
 from exporter.inbox.store import insert_events
-from exporter.kpis.definitions import all_kpis
+from exporter.kpis.definitions import answered_kpis
 from exporter.kpis.refresh import query_kpi
 from exporter.kpis.snapshot import Rendered, render
 from exporter.kpis.windows import windows
@@ -113,7 +113,7 @@ async def kpis(
     """Return location → KPI → value, keyed as the cases are: labels by name, no window."""
     values: dict[str, dict[str, float]] = {location: {} for location in locations}
     chosen = windows(settings, values, now=now, until=until, days=(days,))
-    for kpi in all_kpis():
+    for kpi in answered_kpis():
         rows = await query_kpi(connection, kpi, chosen, settings=settings, now=now, timeout=30)
         for family in parse(render(kpi, rows, settings.agent_series_limit)):
             for sample in family.samples:

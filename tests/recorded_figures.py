@@ -142,7 +142,7 @@ def _agents() -> Document:
     series: dict[str, str] = {}
     asked: list[tuple[str, str, Samples]] = []
     # Who did nothing in a week had no revenue and no deals in it; a score nobody had.
-    silent = (("new", 100), ("gone", -30))
+    silent = (("new", 100), ("gone", -30), ("idle then", 0), ("idle now", 0))
     more_of = {"revenue": silent, "deals_closed": silent}
     for place, figure in enumerate(("revenue", "deals_closed", "productivity_score")):
         metric, more = f"ghl_agent_{figure}", ',agent="x"'
@@ -153,6 +153,8 @@ def _agents() -> Document:
             _series(metric, "l", 7, ',agent="y"'): _told({7: 10, 0: 8}),
             _series(metric, "l", 7, ',agent="new"'): _told({0: 100}),
             _series(metric, "l", 7, ',agent="gone"'): _told({7: 30}),
+            _series(metric, "l", 7, ',agent="idle then"'): _told({7: 0}),
+            _series(metric, "l", 7, ',agent="idle now"'): _told({0: 0}),
             _series(metric, "l", 30, more): _told({7: 900, 0: _LARGE}),
         }
         name = f"job_location_agent:ghl_agent_{figure}:delta7d"

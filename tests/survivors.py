@@ -35,6 +35,16 @@ EXPLAINED = (
         r"increase\([^)]+\[\d+h\]\) → rate\(",
         "Whether it is above 0 is all that is asked, and a rate is where the increase is.",
     ),
+    Survivors(
+        r"job_location_agent:ghl_agent_(revenue|deals_closed):delta7d\{\}",
+        r"max by \(job, location, agent\) .* → min by ",
+        "Multiplied by 0 it is 0, whichever of the copies it is of.",
+    ),
+    Survivors(
+        r"job_location_agent:ghl_agent_(revenue|deals_closed):delta7d\{\}",
+        r'ghl_agent_\w+\{window="7d"\}( offset 1w)? → ghl_agent_\w+\{\}',
+        "As the 0 of one side it needs the other side, which is there for the same week only.",
+    ),
     Survivors("Watchdog", "1 → ", "It fires whatever its value is, and shows none."),
     Survivors(
         "Ghl(WebhookSuccess|WebhookLatency|KpiFreshness)Burns(Fast|Slowly)",

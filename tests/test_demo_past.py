@@ -173,9 +173,8 @@ async def test_each_hour_tells_what_the_kpis_were_at_the_end_of_the_day_before(
         computed = await kpis(
             connection, settings, [place.id], until=until, days=7, now=datetime.now(UTC)
         )
-        # What is open now says nothing of then. Names are of those with a part in the longest
-        # window, and this knows of 7 days only.
-        gone = ("ghl_open_", "ghl_agent_info")
+        # What is open now says nothing of then, and what things are called is no KPI.
+        gone = ("ghl_open_", "ghl_agent_info", "ghl_location_info")
         assert {
             key: value for key, value in at_that_time.items() if not key.startswith(gone)
         } == pytest.approx(
