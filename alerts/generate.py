@@ -5,7 +5,6 @@
 `--check` writes nothing, names the files that are stale, and fails where there are any.
 """
 
-import argparse
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,9 +16,9 @@ from alerts.alert import Alert
 from alerts.burns import BURN_ALERTS
 from alerts.business import BUSINESS_ALERTS
 from alerts.service import SERVICE_ALERTS
+from docs.write import ROOT, write_or_compare
 from recording_rules.rules import business_rules, slo_rules, webhook_rules
 
-ROOT = Path(__file__).parents[1]
 _NOTE = "# Written by `make rules` from the code; changes here are lost.\n"
 
 ALERTS: dict[str, tuple[Alert, ...]] = {
@@ -62,23 +61,13 @@ def files() -> dict[str, dict[str, Any]]:
     }
 
 
-def main() -> int:
-    """Write the files, or compare them."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="compare, and write nothing")
-    options = parser.parse_args()
-    stale = []
-    for name, content in files().items():
-        path = ROOT / name
-        text = _NOTE + yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=100)
-        if not path.exists() or path.read_text("utf-8") != text:
-            stale.append(name)
-            if not options.check:
-                path.write_text(text, "utf-8")
-    for name in stale:
-        print(f"{name}: {'stale: run make rules' if options.check else 'written'}")
-    return 1 if stale and options.check else 0
+def texts() -> dict[Path, str]:
+    """Return every rule file by its path."""
+    return {
+        ROOT / name: _NOTE + yaml.dump(content, Dumper=_Dumper, sort_keys=False, width=100)
+        for name, content in files().items()
+    }
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_compare(texts, about=__doc__ or "", command="make rules"))

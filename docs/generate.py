@@ -5,7 +5,6 @@
 `--check` writes nothing, names the pages that are stale, and fails where there are any.
 """
 
-import argparse
 import inspect
 import io
 import os
@@ -22,6 +21,7 @@ from pydantic_core import PydanticUndefined
 
 from alerts.alert import LOCATION
 from alerts.generate import ALERTS, files
+from docs.write import write_or_compare
 from exporter import ghl, slo
 from exporter.api.calls import MODELS
 from exporter.api.track import MOST_CALLS
@@ -350,23 +350,10 @@ PAGES: dict[str, Callable[[], str]] = {
 }
 
 
-def main() -> int:
-    """Write the pages, or compare them."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="compare, and write nothing")
-    options = parser.parse_args()
-    stale = []
-    for name, make in PAGES.items():
-        path = REFERENCE / name
-        text = _NOTE + make()
-        if not path.exists() or path.read_text("utf-8") != text:
-            stale.append(name)
-            if not options.check:
-                path.write_text(text, "utf-8")
-    for name in stale:
-        print(f"docs/reference/{name}: {'stale: run make docs' if options.check else 'written'}")
-    return 1 if stale and options.check else 0
+def texts() -> dict[Path, str]:
+    """Return every page by its path."""
+    return {REFERENCE / name: _NOTE + make() for name, make in PAGES.items()}
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_compare(texts, about=__doc__ or "", command="make docs"))

@@ -5,11 +5,11 @@
 `--check` writes nothing, names the files that are stale, and fails where there are any.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
 
+from docs.write import write_or_compare
 from grafana.board import Board, dashboard
 from grafana.boards import agents, executive, health, matching, revenue, webhook_sla
 
@@ -28,32 +28,14 @@ def boards() -> list[Board]:
     ]
 
 
-def main() -> int:
-    """Write the files, or compare them."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="compare, and write nothing")
-    options = parser.parse_args()
-    texts = {
-        f"{board.uid}.json": json.dumps(dashboard(board), indent=1, ensure_ascii=False) + "\n"
+def texts() -> dict[Path, str]:
+    """Return every dashboard by its path."""
+    return {
+        DASHBOARDS / f"{board.uid}.json": json.dumps(dashboard(board), indent=1, ensure_ascii=False)
+        + "\n"
         for board in boards()
     }
-    stale = [name for name in texts if _read(DASHBOARDS / name) != texts[name]]
-    left_over = [path for path in DASHBOARDS.glob("*.json") if path.name not in texts]
-    if not options.check:
-        DASHBOARDS.mkdir(exist_ok=True)
-        for name in stale:
-            (DASHBOARDS / name).write_text(texts[name], "utf-8")
-        for path in left_over:
-            path.unlink()
-    said = "stale: run make boards" if options.check else "written"
-    for name in [*stale, *(path.name for path in left_over)]:
-        print(f"grafana/dashboards/{name}: {said}")
-    return 1 if (stale or left_over) and options.check else 0
-
-
-def _read(path: Path) -> str | None:
-    return path.read_text("utf-8") if path.exists() else None
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(write_or_compare(texts, about=__doc__ or "", command="make boards", folder=DASHBOARDS))

@@ -29,6 +29,7 @@ __all__ = [
     "DEMO_CURRENCIES",
     "DEMO_LOCATION_NAMES",
     "DEMO_PIPELINE_STAGES",
+    "DEMO_SETTINGS",
     "DEMO_TIME_ZONES",
     "HORIZON",
     "Agency",
@@ -119,6 +120,16 @@ DEMO_PIPELINE_STAGES = pipeline_stages(DEFAULT_LOCATIONS)
 DEMO_TIME_ZONES = {place.id: place.time_zone for place in DEFAULT_LOCATIONS}
 DEMO_LOCATION_NAMES = {place.id: place.name for place in DEFAULT_LOCATIONS}
 DEMO_CURRENCIES = {place.id: place.currency for place in DEFAULT_LOCATIONS}
+# What a service has to be set to for this agency.
+DEMO_SETTINGS: dict[str, object] = {
+    "TIME_ZONES": DEMO_TIME_ZONES,
+    "LOCATION_NAMES": DEMO_LOCATION_NAMES,
+    "CURRENCIES": DEMO_CURRENCIES,
+    "PIPELINE_STAGES": DEMO_PIPELINE_STAGES,
+    "KPI_INTERVAL": "5",
+    # The history waits as one: larger steps are quicker.
+    "PROJECTION_BATCH_SIZE": "4000",
+}
 # Kinds of harmless events, and how often each comes.
 CHATTER = {
     "InboundMessage": 30,

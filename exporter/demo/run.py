@@ -19,13 +19,7 @@ from exporter.api.keys import EVERYWHERE, READ, TRACK, create_key
 from exporter.bundle import bundled
 from exporter.database.connect import connect
 from exporter.database.migrations import migrate
-from exporter.demo.agency import (
-    DEMO_CURRENCIES,
-    DEMO_LOCATION_NAMES,
-    DEMO_PIPELINE_STAGES,
-    DEMO_TIME_ZONES,
-    Agency,
-)
+from exporter.demo.agency import DEMO_SETTINGS, Agency
 from exporter.demo.past import LOOKBACK, Past
 from exporter.demo.servers import EmbeddedPostgres, EmbeddedValkey, Prometheus, ServerError
 from exporter.demo.service import Service
@@ -71,18 +65,12 @@ def _run(options: argparse.Namespace, console: Console, stack: ExitStack) -> Non
         postgres = stack.enter_context(EmbeddedPostgres(directory))
         valkey = stack.enter_context(EmbeddedValkey(directory))
     key = signing_key(directory)
-    settings = {
+    settings: dict[str, object] = {
         "DATABASE_URL": postgres.url(),
         "REDIS_URL": valkey.url(),
         "SPOOL_PATH": str(directory / "spool.sqlite3"),
         "GHL_PUBLIC_KEYS": public_pem(key),
-        "TIME_ZONES": DEMO_TIME_ZONES,
-        "LOCATION_NAMES": DEMO_LOCATION_NAMES,
-        "CURRENCIES": DEMO_CURRENCIES,
-        "PIPELINE_STAGES": DEMO_PIPELINE_STAGES,
-        "KPI_INTERVAL": "5",
-        # The history waits as one: larger steps are quicker.
-        "PROJECTION_BATCH_SIZE": "4000",
+        **DEMO_SETTINGS,
         "LOG_FORMAT": "json",
     }
     service = Service(directory, address, settings)

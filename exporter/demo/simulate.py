@@ -19,13 +19,7 @@ from exporter.api.audit import audit_command
 from exporter.api.keys import EVERYWHERE, READ, TRACK, create_key, list_keys, revoke_key
 from exporter.database.connect import UNAVAILABLE, connect
 from exporter.database.migrations import pending
-from exporter.demo.agency import (
-    DEMO_CURRENCIES,
-    DEMO_LOCATION_NAMES,
-    DEMO_PIPELINE_STAGES,
-    DEMO_TIME_ZONES,
-    Agency,
-)
+from exporter.demo.agency import DEMO_SETTINGS, Agency
 from exporter.demo.signing import public_pem, signature_headers
 from exporter.demo.traffic import LiveTraffic, as_received, write_history
 from exporter.settings import Settings
@@ -79,13 +73,7 @@ def settings_text(key_file: Path) -> str:
     """Return what a service has to be set to for the agency, as an environment file."""
     values: dict[str, object] = {
         "GHL_PUBLIC_KEYS_FILE": str(public_half(key_file)),
-        "TIME_ZONES": DEMO_TIME_ZONES,
-        "LOCATION_NAMES": DEMO_LOCATION_NAMES,
-        "CURRENCIES": DEMO_CURRENCIES,
-        "PIPELINE_STAGES": DEMO_PIPELINE_STAGES,
-        "KPI_INTERVAL": "5",
-        # The history waits as one: larger steps are quicker.
-        "PROJECTION_BATCH_SIZE": "4000",
+        **DEMO_SETTINGS,
     }
     lines = [f"# Written by: ghl-exporter simulate --settings --key-file {key_file}"]
     for name, value in values.items():
