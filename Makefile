@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 PARALLEL := -n 2 --dist loadfile
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint format rules boards docs lock clean
+.PHONY: help demo up down test test-fast lint format rules boards docs lock clean
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' Makefile | sed 's/:.*## /\t/' | sort | awk -F'\t' '{printf "  make %-10s %s\n", $$1, $$2}'

@@ -57,7 +57,8 @@ def _parser() -> argparse.ArgumentParser:
         "run everything with embedded servers and a simulated agency",
         "Starts PostgreSQL, Valkey and, where it is installed, Prometheus below a directory, "
         "writes 90 days of an agency's history through the inbox, serves, and keeps sending "
-        "signed webhooks. Ctrl-C stops all of it; the next start continues.",
+        "signed webhooks. Prometheus gets a past: the KPIs of the days before, computed from the "
+        "facts. Ctrl-C stops all of it; the next start continues.",
     )
     demo.add_argument("--directory", default=".demo", help="where its data lives (default: .demo)")
     demo.add_argument(
