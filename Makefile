@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Most tests wait for servers. A file stays together: its servers are shared.
-PARALLEL := -n 2 --dist loadfile
+PARALLEL := -n 3 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down test test-fast lint format rules boards docs lock clean

@@ -220,7 +220,7 @@ def make_service(tmp_path: Path, signer: Signer) -> Iterator[MakeService]:
             service.kill()
 
 
-async def wait_until(condition: Callable[[], Any], seconds: float = 10.0) -> None:
+async def wait_until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
     """Wait for a condition (plain or async) with a limit."""
     deadline = time.monotonic() + seconds
     while True:

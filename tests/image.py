@@ -27,6 +27,8 @@ _FOLDERS = ("usr", "etc", "proc", "dev", "tmp", "root", "opt", "var/lib", "run/s
 # First on the path of the base image, where they stand for its Python and its pip.
 _TOOLS, _PIP = "/base/bin", "/base/pip"
 _PATH = f"{_TOOLS}:/usr/bin:/bin"
+# Where the path of who is no administrator does not lead.
+_CHROOT = shutil.which("chroot", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
 # By what pip finds its way here: proxies, certificates, an index.
 _NETWORK = re.compile(r"(PIP_(?!NO_CACHE|DISABLE).*|SSL_CERT_.*|.*_proxy)", re.IGNORECASE)
 
@@ -217,7 +219,7 @@ class Image:
             limits += ["--no-new-privs", "--bounding-set=-all", "--inh-caps=-all"]
         inside = ["env", "-i", f"--chdir={self.stage.directory}"]
         inside += [f"{name}={value}" for name, value in variables.items()]
-        script = " && ".join([*steps, f'exec chroot {root} "$@"'])
+        script = " && ".join([*steps, f'exec {_CHROOT} {root} "$@"'])
         private = ["unshare", "--mount", "--propagation", "private"]
         return [*private, "/bin/sh", "-ec", script, "sh", *limits, *inside, *command]
 
