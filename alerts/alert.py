@@ -23,8 +23,7 @@ class Alert:
     """One alert.
 
     `severity`: a page wakes somebody, a ticket waits for the day. `team`: who is told. `wait`: how
-    long it has to be so. `board`: the uid of the board to look at. `about`: why it is so, for the
-    rule file.
+    long it has to be so. `board`: the uid of the board to look at.
     """
 
     name: str

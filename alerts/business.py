@@ -24,7 +24,7 @@ _QUICK_SECONDS = 300
 
 
 def _now(name: str) -> str:
-    return _FIGURE[name].at(BASELINE_WINDOW) % ""
+    return _FIGURE[name].at(BASELINE_WINDOW)
 
 
 def _baseline(name: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Figure:
-    """A KPI that is compared. `selector` lacks the window, which each comparison adds."""
+    """A KPI that is compared. `labels` lack the window, which each comparison adds."""
 
     name: str
     title: str
@@ -17,10 +17,10 @@ class Figure:
     # Compared with its own weeks before, by alerts.
     has_baseline: bool = False
 
-    def at(self, window: str) -> str:
+    def at(self, window: str, offset: str = "") -> str:
         """Return the figure of a window, one series for each job and location, as PromQL."""
         labels = f'window="{window}"' + (f",{self.labels}" if self.labels else "")
-        return f"max by (job, location) ({self.metric}{{{labels}}}%s)"
+        return f"max by (job, location) ({self.metric}{{{labels}}}{offset})"
 
 
 FIGURES = (

@@ -106,7 +106,7 @@ def slo_rules() -> Groups:
 
 
 def _change(figure: Figure, window: str) -> Rule:
-    now, before = figure.at(window) % "", figure.at(window) % f" offset {window}"
+    now, before = figure.at(window), figure.at(window, f" offset {window}")
     return _rule(CHANGE, f"{now}\n  /\n({before} > 0)\n  - 1", figure=figure.name, window=window)
 
 
@@ -114,7 +114,7 @@ def _baseline(figure: Figure) -> list[Rule]:
     rules = [
         _rule(
             PAST_WEEK,
-            figure.at(BASELINE_WINDOW) % f" offset {week}w",
+            figure.at(BASELINE_WINDOW, f" offset {week}w"),
             figure=figure.name,
             weeks_ago=str(week),
         )
