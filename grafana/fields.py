@@ -47,18 +47,17 @@ def reached(target: float) -> Json:
     return steps((None, MUTED), (0, BAD), (target, GOOD))
 
 
-def at_least(target: float, *, fair: float | None = None) -> Json:
-    """Return thresholds of what shall be high: good from the target on, fair from `fair` on.
+def at_least(target: float) -> Json:
+    """Return thresholds of what shall be high: good from the target on, fair from its half on.
 
     Where there is no value there is no colour either.
     """
-    middle = target / 2 if fair is None else fair
-    return steps((None, MUTED), (0, BAD), (middle, FAIR), (target, GOOD))
+    return steps((None, MUTED), (0, BAD), (target / 2, FAIR), (target, GOOD))
 
 
-def at_most(target: float, *, fair: float | None = None) -> Json:
+def at_most(target: float, fair: float) -> Json:
     """Return thresholds of what shall be low: good up to the target, bad beyond `fair`."""
-    return steps((None, GOOD), (target, FAIR), (target * 2 if fair is None else fair, BAD))
+    return steps((None, GOOD), (target, FAIR), (fair, BAD))
 
 
 def field(unit: str, *, decimals: int | None = None, **more: Any) -> Json:

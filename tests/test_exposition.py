@@ -9,14 +9,19 @@ import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import asyncpg
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
+from exporter.app import create_app
 from exporter.demo.servers import Prometheus
 from exporter.ghl import KNOWN_EVENTS
+from exporter.inbox.inbox import Inbox
+from exporter.settings import load_settings
 from tests.conftest import MakeService, Service, Signer, wait_until
 from tests.sender import Sender, contact
 
@@ -230,3 +235,33 @@ def _query(url: str) -> Callable[[str], float | None]:
         return float(result[0]["value"][1]) if result else None
 
     return value
+
+
+async def test_a_fault_of_our_own_is_a_refusal_that_counts(
+    database_url: str,
+    signer: Signer,
+    tmp_path: Path,
+    aiohttp_client: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = load_settings(
+        database_url=database_url,
+        spool_path=tmp_path / "spool.sqlite3",
+        ghl_public_keys=signer.pem,
+        ghl_location_id="loc",
+    )
+    client = await aiohttp_client(create_app(settings))
+
+    async def break_off(*_: object, **__: object) -> None:
+        raise KeyError("a fault")
+
+    monkeypatch.setattr(Inbox, "accept", break_off)
+    body = contact(locationId="loc")
+    async with client.post("/webhooks/ghl", data=body, headers=signer.headers(body)) as response:
+        assert response.status == 429
+        assert response.headers["Retry-After"]
+    async with client.get("/metrics") as response:
+        lines = (await response.text()).splitlines()
+    assert 'ghl_exporter_webhooks_total{outcome="refused",source="ghl"} 1.0' in lines
+    finished = 'ghl_exporter_webhooks_finished_total{location="loc",outcome="refused"} 1.0'
+    assert finished in lines

@@ -34,10 +34,7 @@ _TO_AGENT = f"/d/ghl-agents?var-agent={AGENT_OF_ROW}&var-location={LOCATION_OF_R
 
 def _key(expression: str, ref: str) -> Target:
     """Return rows with one column that holds location and agent: an agent may be in several."""
-    return rows(
-        f'label_join({expression}, "key", "/", "location", "agent")',
-        ref,
-    )
+    return rows(f'label_join({expression}, "key", "/", "location", "agent")', ref)
 
 
 def _leaderboard() -> ExactPanel:
@@ -106,7 +103,7 @@ def _leaderboard() -> ExactPanel:
                 "Response",
                 unit=SECONDS,
                 decimals=1,
-                thresholds=at_most(900, fair=targets.RESPONSE_SECONDS),
+                thresholds=at_most(900, targets.RESPONSE_SECONDS),
                 custom__cellOptions=COLOURED,
             ),
             override("AI use", unit=SHARE, decimals=0),
@@ -233,7 +230,7 @@ def _one() -> list[ExactPanel]:
             field(
                 SECONDS,
                 decimals=1,
-                thresholds=at_most(900, fair=targets.RESPONSE_SECONDS),
+                thresholds=at_most(900, targets.RESPONSE_SECONDS),
             ),
         ),
         _one_stat(

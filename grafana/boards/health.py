@@ -1,6 +1,7 @@
 """What is wrong right now, and how is the service itself?"""
 
 from exporter.inbox.event import GHL
+from exporter.settings import Settings
 from exporter.slo import FRESH_INTERVALS, FRESH_SLACK_SECONDS, SERVICE
 from grafana.board import Board, Line
 from grafana.boards.waiting import at_risk, backlog, last_came
@@ -22,6 +23,10 @@ from grafana.fields import (
 from grafana.panels import ExactPanel, lines, row, stat, table
 from grafana.queries import ALL_NAMES, graph, now, numbered, rows
 
+# By the default of KPI_INTERVAL.
+_FRESH_SECONDS = (
+    FRESH_INTERVALS * Settings.model_fields["kpi_interval"].default + FRESH_SLACK_SECONDS
+)
 _UP = words({"1": "Up", "0": "Down"}, {"1": GOOD, "0": BAD})
 
 
@@ -116,10 +121,7 @@ def _states() -> list[ExactPanel]:
             field(
                 SECONDS,
                 decimals=0,
-                thresholds=at_most(
-                    FRESH_INTERVALS * 15 + FRESH_SLACK_SECONDS,
-                    fair=5 * (FRESH_INTERVALS * 15 + FRESH_SLACK_SECONDS),
-                ),
+                thresholds=at_most(_FRESH_SECONDS, 5 * _FRESH_SECONDS),
             ),
             text="value",
         ),

@@ -156,7 +156,7 @@ def board() -> Board:
         lines=[
             Line(5, [(6, panel) for panel in _stats()]),
             Line(9, [(12, _over_time()), (12, _interactions())]),
-            row("By location"),
+            row("How the locations differ"),
             Line(7, [(24, _by_location())]),
             Line(8, [(24, _confidence())]),
         ],

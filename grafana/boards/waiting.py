@@ -6,7 +6,7 @@ from grafana.queries import graph, now
 
 _ANY = steps((None, "green"), (1, "orange"))
 # GHL is quiet at night: the alert on silence compares with last week, this only shows it.
-_QUIET = at_most(3600, fair=6 * 3600)
+_QUIET = at_most(3600, 6 * 3600)
 
 
 def last_came(source: str, title: str) -> ExactPanel:
@@ -50,7 +50,7 @@ def at_risk() -> list[ExactPanel]:
             "Spool used",
             "Of what the disk's spool may hold. When it is full, webhooks are refused.",
             "max(ghl_exporter_spool_bytes / ghl_exporter_spool_limit_bytes)",
-            field(SHARE, decimals=0, min=0, max=1, thresholds=at_most(0.5, fair=0.8)),
+            field(SHARE, decimals=0, min=0, max=1, thresholds=at_most(0.5, 0.8)),
         ),
         _one(
             "Set aside",
@@ -74,12 +74,12 @@ def backlog() -> list[ExactPanel]:
             "Backlog",
             "Stored events that no figure knows of yet. Usually a handful.",
             "max(ghl_exporter_inbox_backlog_events)",
-            field(COUNT, decimals=0, thresholds=at_most(1000, fair=100_000)),
+            field(COUNT, decimals=0, thresholds=at_most(1000, 100_000)),
         ),
         _one(
             "Oldest waits",
             "Age of the oldest of them. Above five minutes somebody is woken.",
             "max(ghl_exporter_inbox_oldest_age_seconds)",
-            field(SECONDS, decimals=0, thresholds=at_most(60, fair=300)),
+            field(SECONDS, decimals=0, thresholds=at_most(60, 300)),
         ),
     ]

@@ -48,8 +48,7 @@ def _each(expression: Callable[[Slo], str], ask: Callable[..., Target]) -> list[
     return numbered(((expression(slo), _WORDS[slo.name]) for slo in SLOS), ask)
 
 
-def _kept(slo_index: int) -> ExactPanel:
-    slo = SLOS[slo_index]
+def _kept(slo: Slo) -> ExactPanel:
     budget = f"{BUDGET_DAYS}d"
     return stat(
         _WORDS[slo.name],
@@ -86,7 +85,7 @@ def _left() -> ExactPanel:
 
 
 def _lasts_for(slo: Slo) -> str:
-    """Return the seconds that a budget lasts: none where it is gone, a year where nothing burns."""
+    """Return the seconds that a budget lasts: 0 where it is gone, a year where nothing burns."""
     left = budget_left(slo)
     return f"{budget_lasts(slo)}\n  or\n0 * ({left} > 0) + {_NO_END}\n  or\n0 * {left}"
 
@@ -322,7 +321,7 @@ def board() -> Board:
         since="now-24h",
         window=None,
         lines=[
-            Line(6, [*((4, _kept(n)) for n in range(3)), (7, _left()), (5, _lasts())]),
+            Line(6, [*((4, _kept(slo)) for slo in SLOS), (7, _left()), (5, _lasts())]),
             Line(4, [(6, panel) for panel in waiting]),
             Line(4, [(6, panel) for panel in risk[1:]]),
             Line(6, [(24, _met())]),
