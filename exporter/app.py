@@ -1,13 +1,13 @@
 """Put the parts together, in the order that an event goes, and take them down the other way."""
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from typing import Any
 
 import asyncpg
 import structlog
 from aiohttp import web
+from redis.asyncio import Redis
 
 from exporter import __version__
 from exporter.api.answers import Answers
@@ -20,9 +20,11 @@ from exporter.api.keys import KeyRing
 from exporter.api.limits import RateLimit
 from exporter.api.read import Reading
 from exporter.api.track import Tracking
+from exporter.availability import Availability
 from exporter.cache.figures import DayFigures
 from exporter.cache.redis import Cache, open_redis
-from exporter.database.connect import UNAVAILABLE, create_pool
+from exporter.database.connect import create_pool
+from exporter.database.errors import DATABASE_ERRORS
 from exporter.inbox.inbox import Inbox
 from exporter.kpis.definitions import OPTIONS
 from exporter.kpis.refresh import KpiRefresher
@@ -36,17 +38,20 @@ from exporter.publish.problem import Problem, problem
 from exporter.publish.runbooks import Runbooks
 from exporter.receiver.handlers import Receiver
 from exporter.settings import Settings
+from exporter.tasks import end_tasks, ignoring, raise_if_cancelled
 
 log = structlog.get_logger()
 
 _RESTART_PAUSE = 2.0
+_END_WITHIN = 8.0  # seconds that background tasks get to end
 METRICS_APP = web.AppKey("metrics", web.Application)
 
 
-def create_app(settings: Settings) -> web.Application:
+def create_app(settings: Settings, availabilities: Sequence[Availability] = ()) -> web.Application:
     """Make the service. It starts, takes webhooks and shows metrics without any database.
 
-    Where /metrics has an address of its own, `METRICS_APP` holds what is to be served there.
+    `availabilities`: what else the landing page names while it is down. Where /metrics has an
+    address of its own, `METRICS_APP` holds what is to be served there.
     """
     metrics = LiveMetrics(
         locations=settings.ghl_location_id,
@@ -77,7 +82,8 @@ def create_app(settings: Settings) -> web.Application:
     else:
         app[METRICS_APP] = web.Application(middlewares=[_errors(metrics, audit)])
         app[METRICS_APP].router.add_routes(exposition.routes())
-    landing = Landing(settings, inbox, kpis, metrics)
+    shown = [*availabilities, leader.availability, leader.kpi_database, watch.availability]
+    landing = Landing(settings, inbox, kpis, metrics, shown)
     app.router.add_routes(landing.routes())
     health = HealthReport(settings, inbox, kpis, metrics, landing, guard)
     app.router.add_routes(health.routes())
@@ -92,23 +98,29 @@ def create_app(settings: Settings) -> web.Application:
             asyncio.create_task(_keep_running(work)) for work in (leader.run, watch.run, audit.run)
         ]
         yield
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        with contextlib.suppress(*UNAVAILABLE, asyncpg.PostgresError):
+        if not await end_tasks(tasks, within=_END_WITHIN):
+            log.error("tasks_do_not_end")
+        with ignoring(*DATABASE_ERRORS):
             async with asyncio.timeout(2):
                 await audit.flush()
         await inbox.stop()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(2):
-                await asyncio.gather(pool.close(), api_pool.close())
-        pool.terminate()
-        api_pool.terminate()
-        if redis is not None:
-            await redis.aclose()
+        await _close(pool, api_pool, redis)
 
     app.cleanup_ctx.append(resources)
     return app
+
+
+async def _close(pool: asyncpg.Pool, api_pool: asyncpg.Pool, redis: Redis | None) -> None:
+    """Close connections, politely for as long as that is quick."""
+    with ignoring(*DATABASE_ERRORS):
+        async with asyncio.timeout(2):
+            await asyncio.gather(pool.close(), api_pool.close())
+    pool.terminate()
+    api_pool.terminate()
+    if redis is not None:
+        with ignoring(Exception):
+            async with asyncio.timeout(1):
+                await redis.aclose()
 
 
 def answers_version(settings: Settings) -> str:
@@ -131,6 +143,7 @@ async def _keep_running(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
             await work()
         except Exception as error:  # the backlog's age and the KPIs' age tell on-call
+            raise_if_cancelled(error)
             log.exception("task_failed", error=repr(error))
         await asyncio.sleep(_RESTART_PAUSE)
 

@@ -1,7 +1,7 @@
 """Run the service: event loop, listening socket (inherited or own), a stop that drops nothing."""
 
 import asyncio
-import contextlib
+import faulthandler
 import os
 import signal
 import socket
@@ -13,9 +13,12 @@ from aiohttp import web
 
 from exporter import __version__
 from exporter.app import METRICS_APP, create_app
-from exporter.database.connect import UNAVAILABLE, connect
+from exporter.availability import Availability
+from exporter.database.connect import connect
+from exporter.database.errors import reason_of
 from exporter.database.migrations import migrate
 from exporter.settings import Settings, host_and_port
+from exporter.tasks import end_tasks, ignoring
 
 log = structlog.get_logger()
 
@@ -26,6 +29,11 @@ _GRACE = 5.0
 # Seconds in which a connection that was accepted before the stop may still bring its request.
 _LAST_REQUESTS = 1.0
 _FIRST_INHERITED_FD = 3
+# Seconds after which a stop that hangs ends the process, with a traceback of where it hangs.
+_STOP_WITHIN = 20.0
+# Seconds that a start waits for the first migration, and between two tries to migrate.
+_FIRST_MIGRATION = 1.0
+_MIGRATE_AGAIN = 2.0
 
 
 def inherited_socket() -> socket.socket | None:
@@ -56,23 +64,35 @@ def own_socket(address: str) -> socket.socket:
     return listener
 
 
-async def _migrate_until_done(settings: Settings) -> None:
-    """Bring the database up to date as soon as it can be reached."""
-    while True:
-        try:
-            connection = await connect(settings, "migrate")
-        except UNAVAILABLE:
-            await asyncio.sleep(2)
-            continue
+class Migrator:
+    """Brings the database up to date as soon as it can be reached."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.availability = Availability("migration", "The database can't be brought up to date")
+        self.tried = asyncio.Event()
+        """Set once the first attempt has ended, in whatever way."""
+
+    async def run(self) -> None:
+        """Try until all migrations are applied."""
+        while not self.availability.up:
+            with ignoring(Exception, report=self._failed):
+                await self._migrate()
+                self.availability.found()
+            self.tried.set()
+            if not self.availability.up:
+                await asyncio.sleep(_MIGRATE_AGAIN)
+
+    def _failed(self, error: BaseException) -> None:
+        self.availability.lost(reason_of(error))
+
+    async def _migrate(self) -> None:
+        connection = await connect(self._settings, "migrate")
         try:
             for name in await migrate(connection):
                 log.info("migrated", migration=name)
-            return
-        except UNAVAILABLE as error:
-            log.warning("migrate_later", error=repr(error))
         finally:
             connection.terminate()
-        await asyncio.sleep(2)
 
 
 async def serve_until_stopped(settings: Settings, stop: asyncio.Event | None = None) -> None:
@@ -82,12 +102,13 @@ async def serve_until_stopped(settings: Settings, stop: asyncio.Event | None = N
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     listener = inherited_socket() or own_socket(settings.listen_address)
-    # A first connection waits in the socket's queue while the database is brought up to date.
-    migration = asyncio.create_task(_migrate_until_done(settings))
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(5):
-            await asyncio.shield(migration)
-    app = create_app(settings)
+    # A first connection waits in the socket's queue, for no longer than a sender should.
+    migrator = Migrator(settings)
+    migration = asyncio.create_task(migrator.run())
+    with ignoring(TimeoutError):
+        async with asyncio.timeout(_FIRST_MIGRATION):
+            await migrator.tried.wait()
+    app = create_app(settings, [migrator.availability])
     stopping = False
 
     async def close_when_stopping(_: web.Request, response: web.StreamResponse) -> None:
@@ -123,13 +144,15 @@ async def serve_until_stopped(settings: Settings, stop: asyncio.Event | None = N
         await stop.wait()
     finally:
         log.info("stopping")
+        # Everything that was answered is on disk: a stop that hangs may be cut short.
+        faulthandler.dump_traceback_later(_STOP_WITHIN, exit=True)
         stopping = True
         await site.stop()
         await _wait_for_connections(runner, _LAST_REQUESTS)
-        migration.cancel()
-        await asyncio.gather(migration, return_exceptions=True)
+        await end_tasks([migration], within=_LAST_REQUESTS)
         for one in runners:
             await one.cleanup()
+        faulthandler.cancel_dump_traceback_later()
         log.info("stopped")
 
 

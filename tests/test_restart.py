@@ -168,7 +168,7 @@ async def test_a_projection_that_can_not_go_on_does_not_stop_webhooks(
     sender = Sender(service.port, signer)
 
     def complained() -> bool:
-        return any(line["event"] == "leader_lost_database" for line in service.log_lines())
+        return any(line["event"] == "leader_unavailable" for line in service.log_lines())
 
     await wait_until(complained, 20)
     await connection.execute("ALTER TABLE inbox_pending RENAME COLUMN number TO id")

@@ -1,7 +1,6 @@
 """Who read or changed what: noted while it is answered, written in batches behind it."""
 
 import asyncio
-import contextlib
 import getpass
 from collections import deque
 from collections.abc import Sequence
@@ -12,8 +11,10 @@ import structlog
 from aiohttp import web
 
 from exporter.api.keys import ApiKey
-from exporter.database.connect import UNAVAILABLE, Connection
+from exporter.database.connect import Connection
+from exporter.database.errors import DATABASE_ERRORS
 from exporter.live.metrics import LiveMetrics
+from exporter.tasks import ignoring
 
 log = structlog.get_logger()
 
@@ -82,7 +83,7 @@ class Audit:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(_INTERVAL)
-            with contextlib.suppress(*UNAVAILABLE, asyncpg.PostgresError):
+            with ignoring(*DATABASE_ERRORS):
                 await self.flush()
                 if loop.time() >= forget_at:
                     forget_at = loop.time() + _FORGET_EVERY

@@ -53,6 +53,7 @@ class DayFigures:
         self._cache = cache_
         self._expiry = max(_LEAST_EXPIRY, round(8 * settings.kpi_interval))
         self._sent: dict[str, str] = {}
+        self._may_publish: Callable[[], bool] = lambda: True
         self._all_sent_at = self._recommended_until = self._all_recommended_at = _LONG_AGO
 
     @property
@@ -60,11 +61,15 @@ class DayFigures:
         """Tell whether there is a Redis to set anything in."""
         return self._cache.usable
 
-    async def publish(self, connection: Connection) -> None:
+    async def publish(
+        self, connection: Connection, may_publish: Callable[[], bool] = lambda: True
+    ) -> None:
         """Set what has changed, and everything now and then, or where Redis has lost it.
 
+        `may_publish` is asked before each write: an instance that no longer leads writes nothing.
         Raises what asyncpg raises; Redis may be away.
         """
+        self._may_publish = may_publish
         marked = await self._cache.run(lambda pipeline: pipeline.exists(_MARKER))
         if marked is None:
             return
@@ -131,6 +136,8 @@ class DayFigures:
         """Send items in chunks; return whether all of them arrived."""
         for start in range(0, len(items), _CHUNK):
             chunk = items[start : start + _CHUNK]
+            if not self._may_publish():
+                return False
             if await self._cache.run(partial(fill, chunk), timeout=_TIMEOUT) is None:
                 return False
         return True

@@ -1,38 +1,42 @@
 """Open connections and pools with limits on every wait."""
 
+from typing import Any
+
 import asyncpg
 import orjson
 from asyncpg.connect_utils import SessionAttribute
 
+from exporter.database.errors import UNAVAILABLE, DatabaseUnavailableError, reason_of
 from exporter.settings import Settings
+from exporter.tasks import raise_if_cancelled
+
+__all__ = ["UNAVAILABLE", "Connection", "connect", "create_pool"]
 
 _JSON_TYPES = ("json", "jsonb")
 # What has the methods of a connection: one of its own, or one out of a pool.
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 
-# What PostgreSQL, or the way to it, raises when it can't serve right now.
-UNAVAILABLE = (
-    OSError,
-    TimeoutError,
-    asyncpg.InterfaceError,
-    asyncpg.PostgresConnectionError,
-    asyncpg.OperatorInterventionError,
-    asyncpg.InsufficientResourcesError,
-    asyncpg.ReadOnlySQLTransactionError,
-    asyncpg.InvalidAuthorizationSpecificationError,
-    asyncpg.InvalidCatalogNameError,
-    asyncpg.LockNotAvailableError,
-    asyncpg.ObjectNotInPrerequisiteStateError,
-    asyncpg.InternalClientError,
-    asyncpg.PostgresIOError,
-    asyncpg.InternalServerError,
-    asyncpg.UndefinedTableError,
-)
-
 _CONNECT_TIMEOUT = 3.0
 
+# Set by statements: a connection pooler refuses what it doesn't know among startup parameters.
+# An answer promises that the commit is on disk, so only a server that would not wait for its own
+# disk is overruled; `remote_apply`, say, stays. Queries that look up a few hundred keys by index
+# lose more by compiling than they gain.
+_PREPARE = """
+SELECT set_config('jit', 'off', false),
+       CASE WHEN current_setting('synchronous_commit') = 'off'
+            THEN set_config('synchronous_commit', 'on', false)
+            ELSE current_setting('synchronous_commit') END AS synchronous_commit
+"""
 
-async def _use_orjson(connection: asyncpg.Connection) -> None:
+
+async def _prepare(connection: asyncpg.Connection) -> None:
+    await connection.fetchrow(_PREPARE)
+    # Read back: what the server says counts, not what it was asked for.
+    if await connection.fetchval("SHOW synchronous_commit") == "off":
+        raise DatabaseUnavailableError(
+            "synchronous_commit stays off: what is answered could be lost"
+        )
     for name in _JSON_TYPES:
         await connection.set_type_codec(
             name,
@@ -42,44 +46,62 @@ async def _use_orjson(connection: asyncpg.Connection) -> None:
         )
 
 
-def _server_settings(application: str) -> dict[str, str]:
-    return {
-        "application_name": f"ghl-exporter {application}",
-        # An answer promises that the commit is on disk, whatever the server's default is.
-        "synchronous_commit": "on",
-        "timezone": "UTC",
-        # Batches look up a few hundred keys by index; compiling such a query costs more.
-        "jit": "off",
-    }
-
-
-async def connect(
-    settings: Settings, application: str, *, command_timeout: float | None = None
-) -> asyncpg.Connection:
-    """Open one connection to the writable host.
-
-    `command_timeout`: seconds that a statement may take by default. Raises one of `UNAVAILABLE`.
-    """
+async def _open(settings: Settings, application: str, **options: Any) -> asyncpg.Connection:
     connection: asyncpg.Connection = await asyncpg.connect(
         settings.database_url.get_secret_value(),
         timeout=_CONNECT_TIMEOUT,
-        command_timeout=command_timeout,
-        server_settings=_server_settings(application),
+        server_settings={"application_name": f"ghl-exporter {application}", "timezone": "UTC"},
         target_session_attrs=SessionAttribute.read_write,
+        **options,
     )
-    await _use_orjson(connection)
+    try:
+        await _prepare(connection)
+    except BaseException:
+        connection.terminate()
+        raise
     return connection
+
+
+async def connect(
+    settings: Settings, application: str, *, command_timeout: float | None = None, **options: Any
+) -> asyncpg.Connection:
+    """Open one connection to the writable host.
+
+    `command_timeout`: seconds that a statement may take by default. Raises one of `UNAVAILABLE`,
+    whatever is wrong: PostgreSQL that refuses, a URL that the driver refuses, a pooler in between.
+    """
+    try:
+        return await _open(settings, application, command_timeout=command_timeout, **options)
+    except UNAVAILABLE as error:
+        raise_if_cancelled(error)
+        raise
+    except asyncpg.PostgresError as error:
+        raise_if_cancelled(error)
+        raise DatabaseUnavailableError(reason_of(error)) from error
+    except Exception as error:  # the driver's own, whose text can hold a part of the password
+        raise_if_cancelled(error)
+        raise DatabaseUnavailableError(
+            f"the driver can't use DATABASE_URL ({type(error).__name__}): percent-encode special"
+            " characters in its user and password"
+        ) from None
+
+
+async def _keep_settings(_: asyncpg.Connection) -> None:
+    """Return a session to its pool with its settings: the pool's own reset would undo them."""
 
 
 def create_pool(settings: Settings, application: str) -> asyncpg.Pool:
     """Make a pool that connects when it is first used: the service starts without a database."""
+
+    async def open_one(*_: Any, **options: Any) -> asyncpg.Connection:
+        return await connect(
+            settings,
+            application,
+            command_timeout=settings.kpi_timeout,
+            connection_class=options["connection_class"],
+            record_class=options["record_class"],
+        )
+
     return asyncpg.create_pool(
-        settings.database_url.get_secret_value(),
-        min_size=0,
-        max_size=settings.database_pool_size,
-        timeout=_CONNECT_TIMEOUT,
-        command_timeout=settings.kpi_timeout,
-        server_settings=_server_settings(application),
-        target_session_attrs=SessionAttribute.read_write,
-        init=_use_orjson,
+        min_size=0, max_size=settings.database_pool_size, connect=open_one, reset=_keep_settings
     )

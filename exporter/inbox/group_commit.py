@@ -1,12 +1,18 @@
 """Share one commit between the requests in flight: the next batch goes when the last returns."""
 
 import asyncio
+import itertools
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+from exporter.tasks import end_tasks, raise_if_cancelled
+
 T = TypeVar("T")
 R = TypeVar("R")
+
+_END_WITHIN = 3.0  # seconds
 
 
 class GroupCommit(Generic[T, R]):
@@ -24,6 +30,8 @@ class GroupCommit(Generic[T, R]):
         self._waiting: deque[tuple[T, asyncio.Future[R]]] = deque()
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._numbers = itertools.count()
+        self._started: dict[int, float] = {}
 
     def start(self, workers: int = 1) -> None:
         """Start `workers` tasks, each with a batch of its own under way."""
@@ -31,9 +39,7 @@ class GroupCommit(Generic[T, R]):
 
     async def stop(self) -> None:
         """Cancel what is under way; who still waits gets CancelledError."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end_tasks(self._tasks, within=_END_WITHIN)
         while self._waiting:
             self._waiting.popleft()[1].cancel()
 
@@ -43,6 +49,20 @@ class GroupCommit(Generic[T, R]):
         self._waiting.append((item, future))
         self._wake.set()
         return future
+
+    def give_up_waiting(self, error: Exception) -> None:
+        """Fail every item that no batch has taken yet: their senders can go elsewhere at once."""
+        while self._waiting:
+            future = self._waiting.popleft()[1]
+            if not future.done():
+                future.set_exception(error)
+
+    @property
+    def stalled_for(self) -> float:
+        """Seconds for which the oldest batch has been under way; 0 without one."""
+        if not self._started:
+            return 0.0
+        return time.monotonic() - min(self._started.values())
 
     def __len__(self) -> int:
         """Return how many items wait for a batch."""
@@ -54,7 +74,12 @@ class GroupCommit(Generic[T, R]):
                 self._wake.clear()
                 await self._wake.wait()
             if batch := self._next_batch():
-                await self._store_batch(batch)
+                number = next(self._numbers)
+                self._started[number] = time.monotonic()
+                try:
+                    await self._store_batch(batch)
+                finally:
+                    del self._started[number]
 
     def _next_batch(self) -> list[tuple[T, asyncio.Future[R]]]:
         batch: list[tuple[T, asyncio.Future[R]]] = []
@@ -76,6 +101,7 @@ class GroupCommit(Generic[T, R]):
             for _, future in batch:
                 if not future.done():
                     future.set_exception(error)
+            raise_if_cancelled(error)
         else:
             for (_, future), result in zip(batch, results, strict=True):
                 if not future.done():

@@ -1,7 +1,6 @@
 """The inbox: accept an event durably, in PostgreSQL or, while that is away, in the spool."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Sequence
 from enum import StrEnum
@@ -10,13 +9,16 @@ from typing import TypeVar
 import asyncpg
 import structlog
 
-from exporter.database.connect import UNAVAILABLE, connect
+from exporter.availability import Availability
+from exporter.database.connect import connect
+from exporter.database.errors import DATABASE_ERRORS, reason_of
 from exporter.inbox.event import InboxEvent
 from exporter.inbox.group_commit import GroupCommit
 from exporter.inbox.spool import Spool, SpoolUnavailable
 from exporter.inbox.store import insert_events
 from exporter.live.metrics import LiveMetrics
 from exporter.settings import Settings
+from exporter.tasks import end_tasks, ignoring, raise_if_cancelled
 
 log = structlog.get_logger()
 
@@ -30,6 +32,10 @@ _DRAIN_TIMEOUT = 10.0
 _DRAIN_PAUSE = 0.5
 _DRAIN_BATCH = 500
 _MAX_WAITING = 20_000
+# Seconds. A commit that takes longer than this hangs, as far as the next request is concerned.
+_STALLED = 0.5
+_FIRST_LOOK = 1.0
+_END_WITHIN = 3.0
 
 
 R = TypeVar("R")
@@ -54,7 +60,8 @@ class Inbox:
         self._settings = settings
         self._metrics = metrics
         self.spool = Spool(settings.spool_path, settings.spool_max_bytes)
-        self.database_up = False
+        self.availability = Availability("database", "PostgreSQL takes no commits")
+        self._looked = asyncio.Event()
         self._connections: set[asyncpg.Connection] = set()
         self._idle: list[asyncpg.Connection] = []
         self._commits: GroupCommit[InboxEvent, Outcome] = GroupCommit(
@@ -65,29 +72,45 @@ class Inbox:
         )
         self._drain_task: asyncio.Task[None] | None = None
 
+    @property
+    def database_up(self) -> bool:
+        """Tell whether PostgreSQL took the last commit, or answered the last probe."""
+        return self.availability.up
+
     async def start(self) -> None:
-        """Open the spool, try the database once, and begin to drain."""
+        """Open the spool, and begin to look for the database and to drain.
+
+        Waits for the first look, but not for a database that hangs: webhooks can go to the spool.
+        """
         try:
             await self.spool.open()
         except SpoolUnavailable as error:
             log.error("spool_unavailable", path=str(self.spool.path), error=str(error))
-        with contextlib.suppress(*UNAVAILABLE, asyncpg.PostgresError):
-            self._idle.append(await self._connect())
-            self.database_up = True
         self._commits.start(self._settings.database_writers)
         self._spooling.start()
         self._drain_task = asyncio.create_task(self._drain())
+        with ignoring(TimeoutError):
+            async with asyncio.timeout(_FIRST_LOOK):
+                await self._looked.wait()
 
     async def stop(self) -> None:
         """Stop accepting; everything that was answered is on disk."""
         if self._drain_task is not None:
-            self._drain_task.cancel()
-            await asyncio.gather(self._drain_task, return_exceptions=True)
+            await end_tasks([self._drain_task], within=_END_WITHIN)
         await self._commits.stop()
         await self._spooling.stop()
         for connection in tuple(self._connections):
             self._forget(connection)
         await self.spool.close()
+
+    @property
+    def _takes_commits(self) -> bool:
+        """Tell whether a commit is worth waiting for; while one hangs, the spool is quicker."""
+        return (
+            self.database_up
+            and len(self._commits) < _MAX_WAITING
+            and self._commits.stalled_for < _STALLED
+        )
 
     async def accept(
         self, event: InboxEvent, *, database_until: float, spool_until: float
@@ -96,9 +119,9 @@ class Inbox:
 
         Raises Refused where neither PostgreSQL nor the spool took it in time.
         """
-        if self.database_up and len(self._commits) < _MAX_WAITING:
+        if self._takes_commits:
             future = self._commits.submit(event)
-            with contextlib.suppress(*UNAVAILABLE, asyncpg.PostgresError):
+            with ignoring(*DATABASE_ERRORS):
                 async with asyncio.timeout(database_until - time.monotonic()):
                     return await future
         try:
@@ -116,7 +139,7 @@ class Inbox:
         Raises Refused where that is not so for each of them; some of them may be.
         """
         outcomes: dict[int, Outcome] = {}
-        if self.database_up and len(self._commits) < _MAX_WAITING:
+        if self._takes_commits:
             futures = [self._commits.submit(event) for event in events]
             outcomes = await _results(futures, database_until)
         left = [position for position in range(len(events)) if position not in outcomes]
@@ -151,7 +174,7 @@ class Inbox:
         try:
             async with asyncio.timeout(_COMMIT_TIMEOUT):
                 connection = await self._connect()
-        except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+        except DATABASE_ERRORS as error:
             self._lost(error)
             raise
         try:
@@ -162,7 +185,7 @@ class Inbox:
             # and the drain finds out which one it is.
             self._idle.append(connection)
             raise
-        except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+        except DATABASE_ERRORS as error:
             self._forget(connection)
             self._lost(error)
             raise
@@ -176,12 +199,12 @@ class Inbox:
             for position in range(len(events))
         ]
 
-    def _lost(self, error: BaseException) -> None:
-        if self.database_up:
-            self.database_up = False
-            log.warning("database_lost", error=repr(error))
+    def _lost(self, error: Exception) -> None:
+        self.availability.lost(reason_of(error))
         while self._idle:
             self._forget(self._idle.pop())
+        # They would only wait for the same failure.
+        self._commits.give_up_waiting(error)
 
     async def _drain(self) -> None:
         """Move spooled events into PostgreSQL, and find out when it is back."""
@@ -189,10 +212,13 @@ class Inbox:
             more = False
             try:
                 more = await self._drain_once()
-            except (*UNAVAILABLE, asyncpg.PostgresError) as error:
+            except DATABASE_ERRORS as error:
                 self._lost(error)
-            except Exception:  # a fault here must not end draining for ever
+                raise_if_cancelled(error)
+            except Exception as error:  # a fault here must not end draining for ever
+                raise_if_cancelled(error)
                 log.exception("drain_failed")
+            self._looked.set()
             await asyncio.sleep(0 if more else _DRAIN_PAUSE)
 
     async def _drain_once(self) -> bool:
@@ -200,7 +226,7 @@ class Inbox:
         more = False
         if not self.spool.usable:
             # A disk that is full, say, can still be drained.
-            with contextlib.suppress(SpoolUnavailable):
+            with ignoring(SpoolUnavailable):
                 await self.spool.open()
         try:
             if self.spool.events:
@@ -223,9 +249,7 @@ class Inbox:
 
     def _found(self, connection: asyncpg.Connection) -> None:
         self._idle.append(connection)
-        if not self.database_up:
-            self.database_up = True
-            log.info("database_found", spooled=self.spool.events)
+        self.availability.found(spooled=self.spool.events)
 
     async def _drain_batch(self) -> bool:
         records = await self.spool.oldest(_DRAIN_BATCH)

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -60,14 +61,24 @@ class KpiRefresher:
         self._settings = settings
         self._pool = pool
         self._metrics = metrics
-        self.snapshot: Snapshot = EMPTY
+        self._snapshot: Snapshot = EMPTY
+        self._may_publish: Callable[[], bool] = lambda: True
         self.refreshed_at: datetime | None = None
         metrics.kpi_interval.set(settings.kpi_interval)
         metrics.create_kpi_children([kpi.name for kpi in all_kpis()])
 
+    def publish_while(self, condition: Callable[[], bool]) -> None:
+        """Show the snapshot only while a condition holds: that this instance leads."""
+        self._may_publish = condition
+
+    @property
+    def snapshot(self) -> Snapshot:
+        """The KPIs that may be shown now."""
+        return self._snapshot if self._may_publish() else EMPTY
+
     def forget(self) -> None:
-        """Publish no KPIs: another copy does."""
-        self.snapshot = EMPTY
+        """Publish no KPIs: another instance does."""
+        self._snapshot = EMPTY
         self.refreshed_at = None
 
     async def refresh(
@@ -91,10 +102,10 @@ class KpiRefresher:
 
         results = await asyncio.gather(*(one(kpi) for kpi in all_kpis()))
         fresh = {name: rendered for name, rendered in results if rendered is not None}
-        self.snapshot = Snapshot({**self.snapshot.kpis, **fresh}).prepare()
+        self._snapshot = Snapshot({**self._snapshot.kpis, **fresh}).prepare()
         if fresh:
             self.refreshed_at = now
-        return self.snapshot
+        return self._snapshot
 
     async def _refresh_one(
         self, kpi: KpiFile, chosen: list[Window], now: datetime

@@ -7,9 +7,11 @@ import structlog
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
-from exporter.database.connect import UNAVAILABLE
+from exporter.availability import Availability
+from exporter.database.errors import DATABASE_ERRORS, reason_of
 from exporter.inbox.inbox import Inbox
 from exporter.live.metrics import LiveMetrics
+from exporter.tasks import raise_if_cancelled
 
 log = structlog.get_logger()
 
@@ -34,14 +36,14 @@ class Watch:
         self._pool = pool
         self._redis = redis
         self._metrics = metrics
-        self._answered = True
+        self.availability = Availability("database_sample", "PostgreSQL answers no questions")
         self._knows_locations = False
         spool = inbox.spool
         metrics.spool_events.set_function(lambda: spool.events)
         metrics.spool_set_aside.set_function(lambda: spool.set_aside)
         metrics.spool_bytes.set_function(lambda: spool.size_bytes)
-        # The inbox learns it from commits, which without webhooks there are none of.
-        metrics.database_up.set_function(lambda: inbox.database_up and self._answered)
+        # The inbox only notices an outage when it commits, so the database is asked while idle too.
+        metrics.database_up.set_function(lambda: inbox.database_up and not self.availability.down)
         metrics.pool_connections.labels("idle").set_function(pool.get_idle_size)
         metrics.pool_connections.labels("in_use").set_function(
             lambda: pool.get_size() - pool.get_idle_size()
@@ -62,11 +64,11 @@ class Watch:
                     known = await connection.fetch(_LOCATIONS, limit, timeout=_TIMEOUT)
                     self._metrics.create_location_children([row["location_id"] for row in known])
                     self._knows_locations = True
-        except (*UNAVAILABLE, asyncpg.PostgresError) as error:
-            log.debug("watch_failed", error=repr(error))
-            self._answered = False
+        except DATABASE_ERRORS as error:
+            raise_if_cancelled(error)
+            self.availability.lost(reason_of(error))
             return
-        self._answered = True
+        self.availability.found()
         if row is not None:
             self._metrics.backlog.set(row["events"])
             self._metrics.oldest_age.set(row["oldest"])

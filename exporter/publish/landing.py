@@ -1,12 +1,14 @@
 """`/` says in words how the service is; `/-/healthy` and `/-/ready` say it to machines."""
 
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from aiohttp import web
 
 from exporter import __version__
+from exporter.availability import Availability
 from exporter.inbox.event import GHL, WORKFLOW
 from exporter.inbox.inbox import Inbox
 from exporter.kpis.definitions import all_kpis
@@ -55,12 +57,19 @@ class Landing:
     """The pages that cost nothing: no database is asked for them."""
 
     def __init__(
-        self, settings: Settings, inbox: Inbox, kpis: KpiRefresher, metrics: LiveMetrics
+        self,
+        settings: Settings,
+        inbox: Inbox,
+        kpis: KpiRefresher,
+        metrics: LiveMetrics,
+        availabilities: Sequence[Availability] = (),
     ) -> None:
+        """`availabilities`: what the page shows, with its reason, while it is down."""
         self._settings = settings
         self._inbox = inbox
         self._kpis = kpis
         self._metrics = metrics
+        self._availabilities = availabilities
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of the page and of the probes."""
@@ -93,6 +102,8 @@ class Landing:
             if database_up
             else Line("bad", "PostgreSQL is away; webhooks go to the local spool.")
         ]
+        shown = [self._inbox.availability, *self._availabilities]
+        lines += [Line("bad", f"{one.problem}: {one.reason}") for one in shown if one.down]
         if spool.events:
             lines.append(Line("warn", f"Webhooks that wait in the local spool: {spool.events:,}."))
         if not spool.usable:

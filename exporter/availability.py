@@ -1,0 +1,50 @@
+"""Track whether a dependency can be used, and log each change once, with its reason."""
+
+import structlog
+
+log = structlog.get_logger()
+
+# Reasons that one outage may log; a server that comes back gives a few different ones.
+_MOST_REASONS = 10
+
+
+class Availability:
+    """Whether something that the service needs can be used.
+
+    The first attempt counts as a change: a service that starts without its database says so.
+    """
+
+    def __init__(self, event: str, problem: str) -> None:
+        """`event`: prefix of the log events. `problem`: what is wrong while it is away, for `/`."""
+        self._event = event
+        self.problem = problem
+        self.reason: str | None = None
+        """Why it can't be used; None while it can, and before the first attempt."""
+        self._up: bool | None = None
+        self._logged: set[str] = set()
+
+    @property
+    def up(self) -> bool:
+        """Tell whether the last attempt succeeded."""
+        return bool(self._up)
+
+    @property
+    def down(self) -> bool:
+        """Tell whether the last attempt failed."""
+        return self._up is False
+
+    def lost(self, reason: str) -> None:
+        """Note that an attempt failed. Each reason is logged once in an outage."""
+        self._up = False
+        self.reason = reason
+        if reason not in self._logged and len(self._logged) < _MOST_REASONS:
+            self._logged.add(reason)
+            log.warning(f"{self._event}_unavailable", reason=reason)
+
+    def found(self, **details: object) -> None:
+        """Note that an attempt succeeded."""
+        if not self._up:
+            log.info(f"{self._event}_available", **details)
+        self._up = True
+        self.reason = None
+        self._logged.clear()
