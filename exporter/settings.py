@@ -230,6 +230,13 @@ class Settings(BaseSettings):
         description="Agents with series of their own in each location and window, the best by "
         "revenue; those left out are counted in `ghl_exporter_label_values_cut_total`.",
     )
+    kpi_series_limit: int = Field(
+        250_000,
+        ge=1000,
+        description="Series of KPIs on `/metrics`, of all locations together. Beyond: the agents "
+        "of the lowest rank get none, then the locations that came last; both are counted in "
+        "`ghl_exporter_label_values_cut_total`. 250,000 series are about 30 MB.",
+    )
     inbox_retention_days: int | None = Field(
         None,
         ge=1,

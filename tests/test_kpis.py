@@ -3,6 +3,7 @@
 import asyncio
 import re
 import time
+from collections import Counter
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -17,7 +18,7 @@ from exporter.kpis.lists import all_lists
 from exporter.kpis.refresh import KpiRefresher
 from exporter.kpis.snapshot import DuplicateLabels, Snapshot, render
 from exporter.kpis.windows import windows
-from exporter.live.metrics import LiveMetrics
+from exporter.live.metrics import LiveMetrics, gauge_value
 from exporter.settings import load_settings
 from tests.conftest import MakeService
 from tests.conftest import Service as RunningService
@@ -225,6 +226,70 @@ async def test_a_location_over_the_limit_has_no_series_and_is_counted(
         "ghl_exporter_label_values_cut_total", {"label": "location"}
     )
     assert cut == 2
+
+
+async def _many_locations_and_agents(connection: asyncpg.Connection) -> None:
+    await connection.execute(
+        "INSERT INTO locations SELECT 'loc-' || n, now() + n * interval '1 s'"
+        " FROM generate_series(1, 20) n"
+    )
+    await connection.execute(
+        "INSERT INTO agent_performance SELECT 'loc-' || n, (now() AT TIME ZONE 'UTC')::date,"
+        " 'agent-' || a, a, a, a * 1000, 1, 1, 1, 1, 1, 1"
+        " FROM generate_series(1, 20) n, generate_series(1, 50) a"
+    )
+
+
+async def test_all_series_together_have_a_limit(
+    database_url: str, connection: asyncpg.Connection
+) -> None:
+    """Locations are whole or not there; of agents each location has its best."""
+    await _many_locations_and_agents(connection)
+
+    async def published(limit: int) -> tuple[list[str], LiveMetrics]:
+        settings = load_settings(database_url=database_url, kpi_series_limit=limit)
+        metrics = LiveMetrics()
+        async with create_pool(settings, "test") as pool:
+            refresher = KpiRefresher(settings, pool, metrics)
+            await refresher.refresh()
+            text = (await refresher.refresh()).plain.decode()
+        samples = [line for line in text.splitlines() if not line.startswith("#")]
+        assert len(samples) == gauge_value(metrics.kpi_series) <= limit
+        return samples, metrics
+
+    def cut(metrics: LiveMetrics, label: str) -> float:
+        name = "ghl_exporter_label_values_cut_total"
+        return metrics.registry.get_sample_value(name, {"label": label}) or 0
+
+    def by_location(samples: list[str]) -> dict[str, int]:
+        return Counter(line.split('location="')[1].split('"')[0] for line in samples)
+
+    samples, metrics = await published(250_000)
+    everything = len(samples)
+    business = [line for line in samples if "ghl_agent_" not in line]
+    assert set(by_location(samples)) == {f"loc-{n}" for n in range(1, 21)}
+    assert cut(metrics, "agent") == cut(metrics, "location") == 0
+
+    samples, metrics = await published((everything + len(business)) // 2)
+    assert by_location([line for line in samples if "ghl_agent_" not in line]) == by_location(
+        business
+    )
+    best = [line for line in samples if line.startswith("ghl_agent_revenue")]
+    counts = by_location(best)
+    assert len(counts) == 20
+    assert max(counts.values()) - min(counts.values()) <= 4, "each location has its share"
+    assert 'agent="agent-50"' in "".join(best)
+    assert 'agent="agent-1"' not in "".join(best)
+    assert cut(metrics, "agent") > 0
+    assert cut(metrics, "location") == 0
+
+    samples, metrics = await published(1000)
+    assert len(samples) > 500
+    whole = by_location(business)
+    found = by_location([line for line in samples if "ghl_agent_" not in line])
+    assert found == {location: whole[location] for location in found}
+    assert set(found) == {f"loc-{n}" for n in range(1, len(found) + 1)}
+    assert cut(metrics, "location") > 0
 
 
 def leads(service: RunningService) -> dict[str, float]:

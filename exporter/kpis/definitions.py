@@ -106,10 +106,27 @@ class KpiFile(BaseModel):
         return self
 
     @property
+    def columns(self) -> int:
+        """How many series a row has at most."""
+        return sum(len(metric.sources) for metric in self.metric)
+
+    @property
     def query(self) -> str:
         """The SQL as it is sent."""
         parts = [f", {name} AS (\n{shared_query(name)})" for name in self.uses]
         return f"{_PARAMETERS}{''.join(parts)}\nSELECT * FROM (\n{self.sql}\n) AS kpi"
+
+    def best_rows(self, highest_rank: int, most_rows: int) -> str:
+        """Return the SQL for the best rows of a ranked file, over all locations and windows.
+
+        Every location's first comes before any location's second. `all_rows`: how many rows there
+        are without the limits.
+        """
+        return (
+            f"SELECT * FROM (SELECT best.*, count(*) OVER () AS all_rows FROM ({self.query}) best)"
+            f" AS counted WHERE rank <= {int(highest_rank)}"
+            f' ORDER BY rank, location, "window" LIMIT {int(most_rows)}'
+        )
 
 
 @cache

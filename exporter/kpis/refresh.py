@@ -10,16 +10,19 @@ import asyncpg
 import structlog
 
 from exporter.database.connect import Connection
+from exporter.database.errors import reason_of
 from exporter.kpis.definitions import OPTIONS, KpiFile, all_kpis
 from exporter.kpis.snapshot import EMPTY, Rendered, Snapshot, render
 from exporter.kpis.windows import EXPORTED_DAYS, Window, windows
 from exporter.live.metrics import LiveMetrics
 from exporter.settings import Settings
+from exporter.tasks import raise_if_cancelled
 
 log = structlog.get_logger()
 
 # Queries at one time: more would take PostgreSQL from the webhooks.
 _CONCURRENCY = 2
+_UNRANKED, _RANKED = False, True
 
 
 async def query_kpi(
@@ -30,12 +33,20 @@ async def query_kpi(
     settings: Settings,
     now: datetime,
     timeout: float,
+    most_rows: int | None = None,
 ) -> list[asyncpg.Record]:
-    """Run one KPI's query for some windows. `timeout` is in seconds."""
+    """Run one KPI's query for some windows. `timeout` is in seconds.
+
+    `most_rows`: of a ranked KPI, no more rows than this, and none above the limit of its label; a
+    column `all_rows` says how many there are.
+    """
     options = settings.model_dump(mode="json", include=set(OPTIONS))
     columns: list[list[Any]] = [list(column) for column in zip(*chosen, strict=True)]
+    query = kpi.query
+    if most_rows is not None:
+        query = kpi.best_rows(settings.agent_series_limit, most_rows)
     records: list[asyncpg.Record] = await connection.fetch(
-        kpi.query, *(columns or [[], [], [], []]), now, options, timeout=timeout
+        query, *(columns or [[], [], [], []]), now, options, timeout=timeout
     )
     return records
 
@@ -63,6 +74,8 @@ class KpiRefresher:
         self._metrics = metrics
         self._snapshot: Snapshot = EMPTY
         self._may_publish: Callable[[], bool] = lambda: True
+        self._failing: dict[str, str] = {}
+        self._most_locations: int | None = None
         self.refreshed_at: datetime | None = None
         metrics.kpi_interval.set(settings.kpi_interval)
         metrics.create_kpi_children([kpi.name for kpi in all_kpis()])
@@ -91,42 +104,86 @@ class KpiRefresher:
         now = datetime.now(UTC)
         async with self._pool.acquire(timeout=self._settings.kpi_timeout) as connection:
             locations, cut = await reported_locations(connection, self._settings)
-        if cut:
+        limit = self._settings.kpi_series_limit
+        fits = self._most_locations or max(1, limit // (len(days) * _least_series()))
+        while True:
+            chosen = windows(self._settings, locations[:fits], now=now, until=until, days=days)
+            fresh = await self._refresh_all(_UNRANKED, chosen, now)
+            series = sum(rendered.series for rendered in fresh.values())
+            shown = min(fits, len(locations))
+            # Some room, so that a few series more don't cost a second round each time.
+            self._most_locations = max(1, int(0.9 * limit * shown / series)) if series else None
+            if series <= limit or shown <= 1:
+                break
+            fits = self._most_locations or 1
+        fresh |= await self._refresh_all(_RANKED, chosen, now, max(limit - series, 0))
+        if cut := cut + len(locations) - shown:
             self._metrics.label_values_cut.labels("location").inc(cut)
-        chosen = windows(self._settings, locations, now=now, until=until, days=days)
-        slots = asyncio.Semaphore(_CONCURRENCY)
-
-        async def one(kpi: KpiFile) -> tuple[str, Rendered | None]:
-            async with slots:
-                return kpi.name, await self._refresh_one(kpi, chosen, now)
-
-        results = await asyncio.gather(*(one(kpi) for kpi in all_kpis()))
-        fresh = {name: rendered for name, rendered in results if rendered is not None}
-        self._snapshot = Snapshot({**self._snapshot.kpis, **fresh}).prepare()
+        # Rendering takes seconds where there is much, in which webhooks come.
+        merged = Snapshot({**self._snapshot.kpis, **fresh})
+        self._snapshot = await asyncio.to_thread(merged.prepare)
+        self._metrics.kpi_series.set(sum(one.series for one in self._snapshot.kpis.values()))
         if fresh:
             self.refreshed_at = now
         return self._snapshot
 
+    async def _refresh_all(
+        self, ranked: bool, chosen: list[Window], now: datetime, most_series: int = 0
+    ) -> dict[str, Rendered]:
+        """Refresh the KPIs that are ranked, or those that are not. A KPI that fails is left out."""
+        kpis = [kpi for kpi in all_kpis() if bool(kpi.ranked) is ranked]
+        slots = asyncio.Semaphore(_CONCURRENCY)
+
+        async def one(kpi: KpiFile) -> tuple[str, Rendered | None]:
+            rows = most_series // len(kpis) // kpi.columns if ranked else None
+            async with slots:
+                return kpi.name, await self._refresh_one(kpi, chosen, now, rows)
+
+        results = await asyncio.gather(*(one(kpi) for kpi in kpis))
+        return {name: rendered for name, rendered in results if rendered is not None}
+
     async def _refresh_one(
-        self, kpi: KpiFile, chosen: list[Window], now: datetime
+        self, kpi: KpiFile, chosen: list[Window], now: datetime, most_rows: int | None
     ) -> Rendered | None:
         timeout = min(kpi.timeout or self._settings.kpi_timeout, self._settings.kpi_timeout)
         started = time.monotonic()
         try:
             async with self._pool.acquire(timeout=timeout) as connection:
                 rows = await query_kpi(
-                    connection, kpi, chosen, settings=self._settings, now=now, timeout=timeout
+                    connection,
+                    kpi,
+                    chosen,
+                    settings=self._settings,
+                    now=now,
+                    timeout=timeout,
+                    most_rows=most_rows,
                 )
-            rendered = render(kpi, rows, self._settings.agent_series_limit)
+            rendered = await asyncio.to_thread(render, kpi, rows)
         except Exception as error:  # one KPI's fault is not the others'
+            raise_if_cancelled(error)
             self._metrics.kpi_failures.labels(kpi.name).inc()
-            log.warning("kpi_failed", kpi=kpi.name, error=repr(error))
+            self._log_failure(kpi.name, error)
             return None
         finally:
             self._metrics.kpi_duration.labels(kpi.name).set(time.monotonic() - started)
+        self._failing.pop(kpi.name, None)
         self._metrics.kpi_last_success.labels(kpi.name).set(time.time())
         if rendered.dropped:
             self._metrics.kpi_rows_dropped.labels(kpi.name).inc(rendered.dropped)
-        if rendered.cut:
-            self._metrics.label_values_cut.labels(kpi.ranked).inc(rendered.cut)
+        if rows and most_rows is not None and (cut := rows[0]["all_rows"] - len(rows)):
+            self._metrics.label_values_cut.labels(kpi.ranked).inc(cut)
         return rendered
+
+    def _log_failure(self, kpi: str, error: Exception) -> None:
+        """Log a failure once, until the KPI succeeds again or fails for another reason."""
+        reason = reason_of(error)
+        # Without a database all of them fail; the leader logs why.
+        away = isinstance(error, OSError) and not isinstance(error, TimeoutError)
+        if not away and self._failing.get(kpi) != reason:
+            log.warning("kpi_failed", kpi=kpi, error=reason)
+        self._failing[kpi] = reason
+
+
+def _least_series() -> int:
+    """Return how many series a location has in a window if no KPI has labels of its own."""
+    return sum(kpi.columns for kpi in all_kpis() if not kpi.ranked)

@@ -32,6 +32,11 @@ class Rendered:
     dropped: int
     cut: int = 0
 
+    @property
+    def series(self) -> int:
+        """How many samples there are."""
+        return sum(samples.count("\n") for _, samples in self.families)
+
 
 @lru_cache(maxsize=65536)
 def _escape(value: str) -> str:

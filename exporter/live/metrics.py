@@ -203,6 +203,10 @@ class LiveMetrics:
         self.kpi_interval = gauge(
             "kpi_interval_seconds", "Time from one refresh of the KPIs to the next: KPI_INTERVAL."
         )
+        self.kpi_series = gauge(
+            "kpi_series",
+            "Series of KPIs that this instance computed; KPI_SERIES_LIMIT bounds them.",
+        )
         self.kpi_last_success = gauge(
             "kpi_last_success_timestamp_seconds",
             "Unix time of the last refresh of a KPI that succeeded; 0 before the first.",
