@@ -1,11 +1,15 @@
 """Track whether a dependency can be used, and log each change once, with its reason."""
 
+import time
+
 import structlog
 
 log = structlog.get_logger()
 
 # Reasons that one outage may log; a server that comes back gives a few different ones.
 _MOST_REASONS = 10
+# Seconds: an outage that follows another one sooner is the same one, as far as the log goes.
+_SAME_OUTAGE = 60.0
 
 
 class Availability:
@@ -21,6 +25,8 @@ class Availability:
         self.reason: str | None = None
         """Why it can't be used; None while it can, and before the first attempt."""
         self._up: bool | None = None
+        self._found_at = self._logged_at = 0.0
+        self._quiet = False
         self._logged: set[str] = set()
 
     @property
@@ -35,16 +41,24 @@ class Availability:
 
     def lost(self, reason: str) -> None:
         """Note that an attempt failed. Each reason is logged once in an outage."""
-        self._up = False
-        self.reason = reason
+        now = time.monotonic()
+        if self._up is not False:
+            if now - max(self._found_at, self._logged_at) > _SAME_OUTAGE:
+                self._logged.clear()
+            self._quiet = reason in self._logged
         if reason not in self._logged and len(self._logged) < _MOST_REASONS:
             self._logged.add(reason)
+            self._logged_at = now
+            self._quiet = False
             log.warning(f"{self._event}_unavailable", reason=reason)
+        self._up = False
+        self.reason = reason
 
     def found(self, **details: object) -> None:
         """Note that an attempt succeeded."""
         if not self._up:
-            log.info(f"{self._event}_available", **details)
+            self._found_at = time.monotonic()
+            if not self._quiet:
+                log.info(f"{self._event}_available", **details)
         self._up = True
         self.reason = None
-        self._logged.clear()

@@ -234,7 +234,7 @@ def test_what_the_pages_look_for_in_the_log_is_logged() -> None:
         for pattern in re.findall(r"grep (?:-\w+ )?(?:'([^']+)'|(\w+_\w+))", block)
         for word in re.findall(r"\w+", "".join(pattern))
     ]
-    assert {"kpi_failed", "database_lost", "task_failed", "refused"} <= set(searched)
+    assert {"kpi_failed", "database_unavailable", "task_failed", "refused"} <= set(searched)
     fields = {"event", "outcome", "refused", "kpi", "a", "z_"}
     assert set(searched) - fields - logged == set()
     # Words with an underscore between back quotes are lines of the log, metrics, or one of these.
