@@ -228,6 +228,8 @@ def test_what_the_pages_name_exists() -> None:
 def test_what_the_pages_look_for_in_the_log_is_logged() -> None:
     code = "".join(path.read_text("utf-8") for path in (ROOT / "exporter").rglob("*.py"))
     logged = set(re.findall(r"log\.\w+\(\s*\"(\w+)\"", code))
+    for name in re.findall(r"Availability\(\s*\"(\w+)\"", code):
+        logged |= {f"{name}_unavailable", f"{name}_available"}
     searched = [
         word
         for _, block in blocks("sh")
