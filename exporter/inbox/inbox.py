@@ -61,6 +61,8 @@ class Inbox:
         self._metrics = metrics
         self.spool = Spool(settings.spool_path, settings.spool_max_bytes)
         self.availability = Availability("database", "PostgreSQL takes no commits")
+        self.fsync_off = False
+        """Whether PostgreSQL has said that it does not wait for its disk."""
         self._looked = asyncio.Event()
         self._connections: set[asyncpg.Connection] = set()
         self._idle: list[asyncpg.Connection] = []
@@ -161,6 +163,10 @@ class Inbox:
             self._forget(connection)
         async with asyncio.timeout(_CONNECT_TIMEOUT):
             connection = await connect(self._settings, "inbox")
+            fsync = await connection.fetchval("SHOW fsync")
+        if fsync == "off" and not self.fsync_off:
+            log.error("fsync_off", why="what PostgreSQL commits could be lost in a crash")
+        self.fsync_off = fsync == "off"
         self._connections.add(connection)
         return connection
 

@@ -104,6 +104,10 @@ class Landing:
         ]
         shown = [self._inbox.availability, *self._availabilities]
         lines += [Line("bad", f"{one.problem}: {one.reason}") for one in shown if one.down]
+        if self._inbox.fsync_off:
+            lines.append(
+                Line("bad", "PostgreSQL has fsync off: what it commits could be lost in a crash.")
+            )
         if spool.events:
             lines.append(Line("warn", f"Webhooks that wait in the local spool: {spool.events:,}."))
         if not spool.usable:
