@@ -93,7 +93,10 @@ async def _kill_somehow(server: EmbeddedPostgres, random: Random) -> None:
         await asyncio.to_thread(server.kill)
         await asyncio.to_thread(server.start)
         return
-    admin = await asyncpg.connect(server.url())
+    try:
+        admin = await asyncpg.connect(server.url())
+    except (OSError, asyncpg.PostgresError):
+        return  # it is still recovering from the last crash
     try:
         rows = await admin.fetch(
             "SELECT pid, pg_terminate_backend(CASE WHEN $1 THEN pid END) FROM pg_stat_activity"
