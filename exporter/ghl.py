@@ -1,7 +1,8 @@
 """GHL's vocabulary: which events it sends, and which of them the facts are made of.
 
-Source: GHL's webhook guide. GHL adds events at will, so an event that isn't listed here is counted
-and kept, never an error.
+Source: GHL's webhook guide, and the names of its pages, one for each event; where a page and its
+sample name the event differently, both names are here. GHL adds events at will, so an event that
+isn't listed here is counted and kept, never an error.
 """
 
 CONTACT = "contact"
@@ -43,12 +44,20 @@ FAMILY_OF_EVENT: dict[str, str] = {
 }
 
 _OTHER_EVENTS = (
+    "AppInstall",
+    "AppPaymentStatus",
+    "AppUninstall",
+    "AppUpdate",
+    "AssociationCreate",
     "AssociationCreated",
-    "AssociationUpdated",
+    "AssociationDelete",
     "AssociationDeleted",
+    "AssociationUpdate",
+    "AssociationUpdated",
     "CampaignStatusUpdate",
     "ConversationUnreadUpdate",
     "ConversationUnreadWebhook",
+    "ConversationUpdate",
     "ExternalAuthConnected",
     "INSTALL",
     "InvoiceCreate",
@@ -58,6 +67,14 @@ _OTHER_EVENTS = (
     "InvoiceSent",
     "InvoiceUpdate",
     "InvoiceVoid",
+    "KnowledgeBaseCreate",
+    "KnowledgeBaseDelete",
+    "KnowledgeBaseFaqChange",
+    "KnowledgeBaseFileChange",
+    "KnowledgeBaseRichTextChange",
+    "KnowledgeBaseTableFileChange",
+    "KnowledgeBaseTrainedUrlChange",
+    "KnowledgeBaseUpdate",
     "LCEmailStats",
     "LocationCreate",
     "LocationUpdate",
@@ -69,18 +86,24 @@ _OTHER_EVENTS = (
     "OrderCreate",
     "OrderStatusUpdate",
     "PLAN_CHANGE",
+    "PlanChange",
     "PriceCreate",
     "PriceDelete",
     "PriceUpdate",
     "ProductCreate",
     "ProductDelete",
     "ProductUpdate",
+    "ProviderOutboundMessage",
     "RecordCreate",
     "RecordDelete",
     "RecordUpdate",
     "RelationCreate",
     "RelationDelete",
     "SaaSPlanCreate",
+    "SaasPlanCreate",
+    "SupportTicketCreate",
+    "SupportTicketDelete",
+    "SupportTicketUpdate",
     "TaskComplete",
     "TaskCreate",
     "TaskDelete",
@@ -96,11 +119,15 @@ KNOWN_EVENTS: frozenset[str] = frozenset((*FAMILY_OF_EVENT, *_OTHER_EVENTS, WORK
 
 
 def event_name(address: str, body_type: str | None) -> str:
-    """Return the event's name: the address beats the body's `type` where it names an event.
+    """Return the event's name: the body's `type`, or without one the address.
 
-    GHL lets each event have an address of its own, and some of its bodies carry no type or the
-    wrong one. `address` is the last part of the path, '' where there is none.
+    GHL signs the body alone, so an address must not change what a signed body means: a
+    ContactUpdate that somebody posts to `…/ContactDelete` deletes nothing. Among appointment
+    events the address wins, because GHL's own samples of Update and Delete say AppointmentCreate.
+    `address` is the last part of the path, '' where there is none.
     """
-    if address in KNOWN_EVENTS:
+    if body_type is None:
         return address
-    return body_type or address
+    if FAMILY_OF_EVENT.get(body_type) == FAMILY_OF_EVENT.get(address) == APPOINTMENT:
+        return address
+    return body_type

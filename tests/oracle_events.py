@@ -27,12 +27,6 @@ OPPORTUNITY = {
 }
 APPOINTMENT = {"AppointmentCreate", "AppointmentUpdate", "AppointmentDelete"}
 MESSAGE = {"InboundMessage", "OutboundMessage"}
-NO_FACTS = {
-    "UserCreate", "UserUpdate", "UserDelete", "INSTALL", "NoteCreate", "InvoicePaid",
-    "LocationCreate", "LocationUpdate",
-}
-# An address names an event only where GHL has one of that name.
-EVENTS = CONTACT | OPPORTUNITY | APPOINTMENT | MESSAGE | NO_FACTS
 # fmt: on
 KINDS = ("backfill", "ghl", "track")  # in their order at one instant
 FOUND = "found"
@@ -133,7 +127,8 @@ def read(event: Event, place: int) -> Told:
     data = event.body.get("data")
     says = (data if isinstance(data, dict) else {}) | event.body
     address, type_ = event.endpoint.partition("/")[2], text(says.get("type"))
-    name = address if address in EVENTS else type_ or address
+    wrong_type = {address, type_} <= APPOINTMENT
+    name = address if wrong_type else type_ or address
     is_location = name in {"LocationCreate", "LocationUpdate"}
     location = text(says.get("id" if is_location else "locationId"))
     if location is None and says.get("altType") == "location":

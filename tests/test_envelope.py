@@ -4,6 +4,7 @@ import hashlib
 import json
 import uuid
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import asyncpg
@@ -13,8 +14,11 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from exporter.fields import MAX_ID_BYTES, Unreadable, clean_number, clean_text, parse_json
-from exporter.inbox.event import GHL, InboxEvent
+from exporter.ghl import APPOINTMENT, FAMILY_OF_EVENT, KNOWN_EVENTS
+from exporter.inbox.event import GHL, InboxEvent, StoredEvent
 from exporter.inbox.store import insert_events
+from exporter.projection.interpret import Poison, interpret
+from exporter.projection.rules import Rules
 from exporter.receiver.envelope import (
     UNREADABLE_EVENT,
     Envelope,
@@ -22,8 +26,11 @@ from exporter.receiver.envelope import (
     read_webhook,
     read_workflow,
 )
+from exporter.settings import load_settings
 
 from .conftest import SHARED, needs_shared
+
+APPOINTMENTS = {name for name, family in FAMILY_OF_EVENT.items() if family == APPOINTMENT}
 
 
 def body_of(**fields: object) -> bytes:
@@ -42,8 +49,10 @@ def test_the_key_is_the_webhook_id() -> None:
 def test_without_a_webhook_id_the_key_is_a_hash_of_event_name_and_body() -> None:
     body = body_of(type="ContactCreate", locationId="loc")
     assert read_webhook(body, "").idempotency_key == sha256("ContactCreate", body)
-    # The same body at the address of another event is another event.
-    assert read_webhook(body, "ContactDelete").idempotency_key == sha256("ContactDelete", body)
+    # Without a type the same body at the address of another event is another event.
+    untyped = body_of(locationId="loc")
+    for event in ("ContactUpdate", "ContactDelete"):
+        assert read_webhook(untyped, event).idempotency_key == sha256(event, untyped)
     # And the same event with another body too.
     assert read_webhook(body + b" ", "").idempotency_key != sha256("ContactCreate", body)
 
@@ -54,15 +63,43 @@ def test_a_webhook_id_that_is_no_usable_text_counts_as_none(given: object) -> No
     assert read_webhook(body, "").idempotency_key == sha256("ContactCreate", body)
 
 
-def test_a_known_event_in_the_address_beats_the_type_of_the_body() -> None:
+def test_among_appointment_events_the_address_beats_the_type_of_the_body() -> None:
     body = body_of(type="AppointmentCreate", webhookId="w")
     assert read_webhook(body, "AppointmentDelete").event_type == "AppointmentDelete"
 
 
-def test_the_type_of_the_body_beats_an_address_that_names_no_event() -> None:
-    body = body_of(type="AppointmentCreate", webhookId="w")
-    assert read_webhook(body, "my-hook").event_type == "AppointmentCreate"
-    assert read_webhook(body, "appointmentdelete").event_type == "AppointmentCreate"
+def test_the_type_of_the_body_beats_any_other_address() -> None:
+    for address in ("my-hook", "appointmentdelete", "ContactDelete", "InvoicePaid"):
+        body = body_of(type="AppointmentCreate", webhookId="w")
+        assert read_webhook(body, address).event_type == "AppointmentCreate"
+        assert read_webhook(body_of(type="ContactUpdate"), address).event_type == "ContactUpdate"
+    # Also where it names no event that we know of: what is signed decides.
+    assert read_webhook(body_of(type="Quantum"), "ContactDelete").event_type == "Quantum"
+
+
+@pytest.mark.parametrize("type_", [*sorted(KNOWN_EVENTS), "Quantum", "contactdelete", "x" * 255])
+def test_no_address_changes_what_a_signed_body_means(type_: str) -> None:
+    body = body_of(type=type_, locationId="loc", id="c-1", altType="location", altId="other")
+    at_no_address = read_webhook(body, "")
+    stored = partial(
+        StoredEvent, "loc", 1, datetime.now(UTC), GHL, event_type=type_, idempotency_key="k"
+    )
+    rules = Rules.from_settings(load_settings())
+    for address in (*KNOWN_EVENTS, "Quantum", "my-hook", "contactdelete"):
+        if {type_, address} <= APPOINTMENTS:
+            continue
+        assert read_webhook(body, address) == at_no_address
+        assert read_webhook(body, address).event_type == type_
+        # The projection, a rebuild included, reads what is stored the same way.
+        read = [_interpreted(stored(endpoint=given, body=body), rules) for given in ("", address)]
+        assert read[0] == read[1], address
+
+
+def _interpreted(event: StoredEvent, rules: Rules) -> object:
+    try:
+        return interpret(event, rules)
+    except Poison as error:
+        return str(error)
 
 
 def test_without_a_type_the_address_names_the_event_and_without_both_it_is_untyped() -> None:

@@ -97,6 +97,44 @@ async def test_every_address_takes_a_signed_webhook_without_a_redirect(
     assert (row["endpoint"], row["source"], row["location_id"]) == (endpoint, "ghl", "loc")
 
 
+# Names of GHL's own pages that its prose and its samples write differently, or leave out.
+PAGES = (
+    "AppInstall AppPaymentStatus AppUninstall AppUpdate AssociationCreate AssociationDelete"
+    " AssociationUpdate ConversationUpdate KnowledgeBaseCreate KnowledgeBaseFileChange PlanChange"
+    " ProviderOutboundMessage SaaSPlanCreate SaasPlanCreate SupportTicketCreate"
+)
+
+
+@pytest.mark.parametrize("event", PAGES.split())
+async def test_an_event_that_ghl_documents_is_counted_under_its_name(
+    service: Service, sender: Sender, event: str
+) -> None:
+    counted = f'ghl_exporter_webhooks_received_total{{event="{event}"}}'
+    cut = 'ghl_exporter_label_values_cut_total{label="event"}'
+    before = service.metrics()
+    body = orjson.dumps({"id": str(uuid4()), "locationId": "loc"})
+    assert (await sender.send(body, f"{GHL_PATH}/{event}")).taken
+    assert (await sender.send(contact(type=event))).taken
+    after = service.metrics()
+    assert after[counted] == before[counted] + 2
+    assert after[cut] == before[cut]
+
+
+@pytest.mark.parametrize("lines", [[], ["X-Location-Id: other"], ["X-Timestamp: 0"]], ids=str)
+@pytest.mark.parametrize("path", ["/ContactDelete", "?type=ContactDelete&locationId=other", "/x"])
+async def test_a_signed_body_sent_again_elsewhere_is_a_duplicate_and_nothing_else(
+    sender: Sender, db: asyncpg.Connection, path: str, lines: list[str]
+) -> None:
+    body = orjson.dumps({"type": "ContactUpdate", "locationId": "loc", "id": str(uuid4())})
+    assert (await sender.send(body)).json() == {"status": "stored"}
+    more = [*lines, "X-Event-Type: ContactDelete", f"X-Webhook-Id: {uuid4()}"]
+    opening = head(GHL_PATH + path, sender.signer.headers(body), *more, length=len(body))
+    answer = await exchange(sender.port, opening + body)
+    assert answer.json() == {"status": "duplicate"}
+    rows = await db.fetch("SELECT location_id, event_type FROM inbox WHERE body = $1", body)
+    assert [tuple(row) for row in rows] == [("loc", "ContactUpdate")]
+
+
 NOT_SIGNED = {
     "no header": [],
     "N/A": ["X-GHL-Signature: N/A"],

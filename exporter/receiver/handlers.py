@@ -70,7 +70,8 @@ class Receiver:
     async def ghl(self, request: web.Request) -> web.StreamResponse:
         """Take a webhook that GHL signed over its raw body.
 
-        The path's last part names the event where it is one of GHL's, or where the body has none.
+        The body's `type` names the event. The path's last part does where the body has none, and
+        among appointment events, whose samples carry the wrong `type`.
 
         Answers: 200 it is in PostgreSQL (`stored`, or `duplicate`: it was before); 202 it is
         `spooled` on the local disk until PostgreSQL is back; 400 the body is not what its
