@@ -165,4 +165,6 @@ async def _wait_for_connections(runner: web.AppRunner, seconds: float) -> None:
 
 def run(settings: Settings) -> None:
     """Serve in a new event loop until the process is told to stop."""
+    # Whatever the service writes holds customers' data: it is for nobody else.
+    os.umask(0o077)
     uvloop.run(serve_until_stopped(settings))

@@ -25,6 +25,7 @@ from exporter.demo.servers import EmbeddedPostgres, EmbeddedValkey, Prometheus, 
 from exporter.demo.service import Service
 from exporter.demo.signing import public_pem, signing_key
 from exporter.demo.traffic import LiveTraffic, last_received, write_history
+from exporter.private_file import write_private
 from exporter.secret_files import SettingsError
 from exporter.settings import load_settings
 
@@ -102,8 +103,7 @@ async def _api_key(connection: asyncpg.Connection, directory: Path) -> str:
     path = directory / "api.key"
     if not path.exists():
         made = await create_key(connection, "demo", [READ, TRACK], [EVERYWHERE])
-        path.touch(mode=0o600)
-        path.write_text(made)
+        write_private(path, made)
     return path.read_text()
 
 

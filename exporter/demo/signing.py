@@ -7,6 +7,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from nacl.signing import SigningKey
 
+from exporter.private_file import write_private
 from exporter.receiver.signature import ED25519_HEADER
 
 
@@ -14,8 +15,7 @@ def signing_key(directory: Path) -> SigningKey:
     """Return the key that is kept in a directory; made at the first time."""
     path = directory / "signing.key"
     if not path.exists():
-        path.touch(mode=0o600)
-        path.write_bytes(bytes(SigningKey.generate()))
+        write_private(path, bytes(SigningKey.generate()))
     return SigningKey(path.read_bytes())
 
 

@@ -22,6 +22,7 @@ from exporter.database.migrations import pending
 from exporter.demo.agency import DEMO_SETTINGS, Agency
 from exporter.demo.signing import public_pem, signature_headers
 from exporter.demo.traffic import LiveTraffic, as_received, write_history
+from exporter.private_file import write_private
 from exporter.settings import Settings
 
 _KEY_NAME = "simulate"
@@ -63,8 +64,7 @@ def make_key(key_file: Path) -> None:
         # Whole or not at all: half a key would be kept for ever.
         half_written = key_file.with_name(f"{key_file.name}.new")
         half_written.unlink(missing_ok=True)
-        half_written.touch(mode=0o600)
-        half_written.write_bytes(bytes(SigningKey.generate()))
+        write_private(half_written, bytes(SigningKey.generate()))
         half_written.replace(key_file)
     public_half(key_file).write_text(public_pem(_read_key(key_file)), encoding="ascii")
 

@@ -1,8 +1,8 @@
 """Read the records of a damaged spool from its pages, without SQLite.
 
 Each record is believed for its own checksum, so neither the file's header, nor its schema, nor the
-tree above the records needs to be whole. What was removed and not yet overwritten comes back too:
-PostgreSQL knows it by its key. The format is https://www.sqlite.org/fileformat.html.
+tree above the records needs to be whole. What was removed and is not overwritten yet (a full disk
+can delay that) comes back too: PostgreSQL knows it by its key. The format is https://www.sqlite.org/fileformat.html.
 """
 
 import os

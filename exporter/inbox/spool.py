@@ -32,6 +32,8 @@ from exporter.inbox.spool_file import (
     sync_directory,
     transaction,
 )
+from exporter.inbox.wipe import wipe_journal
+from exporter.private_file import PRIVATE_DIRECTORY, make_private, narrow
 
 log = structlog.get_logger()
 T = TypeVar("T")
@@ -58,6 +60,8 @@ class Spool:
         # The last record number that was handed out: who has it may yet remove that record.
         self._handed_out = 0
         self._used_bytes = 0
+        # Whether the file may hold bytes of records that were removed from it.
+        self._unclean = False
         self.events = 0
         """Events that wait to be drained."""
         self.set_aside = 0
@@ -129,8 +133,9 @@ class Spool:
         return result
 
     def _open(self) -> None:
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self.path.parent.mkdir(PRIVATE_DIRECTORY, parents=True, exist_ok=True)
         if not self._checked:
+            self._narrow_set_aside()
             # Left by a process that was killed while it moved the records of a damaged file.
             moved = self._beside(".new")
             if moved.exists() and not self.path.exists():
@@ -139,10 +144,11 @@ class Spool:
             check_structure(self._connect())
             self._checked = True
         # What is in the file can be drained also where nothing more goes in.
-        self._connect()
+        self._clean(self._connect())
         self._check_room(0)
         probe = self._beside(".probe")
         try:
+            make_private(probe)
             with probe.open("wb") as file:
                 file.write(bytes(_PROBE_BYTES))
                 os.fsync(file.fileno())
@@ -151,9 +157,11 @@ class Spool:
 
     def _connect(self) -> sqlite3.Connection:
         if self._connection is None:
+            # An earlier version, or a process that was killed, may have left removed records.
+            self._unclean |= self.path.exists()
             connection = connect(self.path)
             try:
-                self._keep_room(connection)
+                self._wipe_journal(connection)
                 self._count(connection)
             except BaseException:
                 connection.close()
@@ -161,16 +169,17 @@ class Spool:
             self._connection = connection
         return self._connection
 
-    def _keep_room(self, connection: sqlite3.Connection) -> None:
-        """Let the journal have its least size now: a full disk would not let it grow later."""
+    def _wipe_journal(self, connection: sqlite3.Connection) -> None:
+        """Overwrite the journal, with its least size: a full disk would not let it grow later."""
         # Nobody else uses the journal inside a transaction of ours, and we not before a change.
-        with transaction(connection), self._beside("-journal").open("ab") as journal:
-            missing = JOURNAL_BYTES - journal.tell()
+        with transaction(connection), contextlib.suppress(OSError):
             # Without the room all is well until the disk is full.
-            with contextlib.suppress(OSError):
-                if missing > 0:
-                    journal.write(bytes(missing))
-                    os.fsync(journal.fileno())
+            wipe_journal(self._beside("-journal"), JOURNAL_BYTES)
+
+    def _narrow_set_aside(self) -> None:
+        """Take others' rights away from files of damaged spools that are kept."""
+        for path in self.path.parent.glob(f"{self.path.name}.damaged-*"):
+            narrow(path)
 
     def _beside(self, suffix: str) -> Path:
         return self.path.with_name(self.path.name + suffix)
@@ -285,15 +294,35 @@ class Spool:
         except sqlite3.OperationalError as error:
             if not is_full(error):
                 raise
-            # The room that the journal keeps is enough for them one by one.
-            removed = sum(self._delete(connection, [number]) for number in numbers)
+            removed = self._delete_on_a_full_disk(connection, numbers)
         self.events = max(self.events - removed, 0)
+        self._wipe_journal(connection)
         self._measure(connection)
-        if not self.events and self.size_bytes > 2 * (self._used_bytes + JOURNAL_BYTES):
-            # Give the disk space back; another process or a full disk may stand against it.
-            with contextlib.suppress(sqlite3.OperationalError):
-                connection.execute("VACUUM")
-            self._measure(connection)
+        self._clean(connection)
+
+    def _delete_on_a_full_disk(self, connection: sqlite3.Connection, numbers: Sequence[int]) -> int:
+        """Remove records one by one: the room that the journal keeps is enough for that.
+
+        Overwriting them would take more room; that follows once all are drained.
+        """
+        self._unclean = True
+        connection.execute("PRAGMA secure_delete = OFF")
+        try:
+            return sum(self._delete(connection, [number]) for number in numbers)
+        finally:
+            connection.execute("PRAGMA secure_delete = ON")
+
+    def _clean(self, connection: sqlite3.Connection) -> None:
+        """Write an empty spool's file anew: it gets small, and loses all traces of old records."""
+        large = self.size_bytes > 2 * (self._used_bytes + JOURNAL_BYTES)
+        if self.events or not (large or self._unclean):
+            return
+        # Another process or a full disk may stand against it.
+        with contextlib.suppress(sqlite3.OperationalError):
+            connection.execute("VACUUM")
+            self._unclean = False
+        self._wipe_journal(connection)
+        self._measure(connection)
 
     def _delete(self, connection: sqlite3.Connection, numbers: Sequence[int]) -> int:
         with transaction(connection):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from exporter.inbox.record import SCHEMA
 from exporter.inbox.salvage import PAGE_BYTES
+from exporter.private_file import make_private, narrow
 
 # Disk space that the journal keeps, so that on a full disk records can still be removed.
 JOURNAL_BYTES = 256 * 1024
@@ -46,7 +47,10 @@ class transaction:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open the file, or make it. Raises sqlite3.Error."""
+    """Open the file, or make it, readable by this user only. Raises sqlite3.Error or OSError."""
+    # SQLite gives the journal the mode of the file.
+    make_private(path)
+    narrow(path.with_name(f"{path.name}-journal"))
     connection = sqlite3.connect(
         path, timeout=_BUSY_TIMEOUT, isolation_level=None, check_same_thread=False
     )
@@ -57,8 +61,7 @@ def connect(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA journal_mode = PERSIST")
         connection.execute(f"PRAGMA journal_size_limit = {JOURNAL_BYTES}")
         connection.execute("PRAGMA synchronous = FULL")
-        # Overwriting what is removed would need more room in the journal.
-        connection.execute("PRAGMA secure_delete = OFF")
+        connection.execute("PRAGMA secure_delete = ON")
         with transaction(connection):
             found = connection.execute(
                 "SELECT type, name, tbl_name, sql FROM sqlite_schema"

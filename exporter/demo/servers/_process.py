@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Self, TypedDict
 
+from exporter.private_file import write_private
+
 START_LIMIT = 60.0  # seconds until a server must be ready; covers a crash recovery
 RETRY_LIMIT = 15.0  # seconds in which a start is retried while a predecessor goes away
 STOP_LIMIT = 20.0  # seconds before a polite stop becomes a SIGKILL
@@ -52,13 +54,6 @@ def package_directory(package: str) -> Path:
             f"the package {package} is not installed: pip install 'ghl-exporter[demo]'"
         )
     return Path(spec.submodule_search_locations[0])
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner can read; refuses to follow a symbolic link."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW
-    with os.fdopen(os.open(path, flags, 0o600), "w", encoding="utf-8") as file:
-        file.write(text)
 
 
 def remembered_password(path: Path) -> str:

@@ -6,6 +6,8 @@ import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 
+from exporter.private_file import write_private
+
 from ._process import Server, ServerError
 
 
@@ -26,7 +28,8 @@ class ConfiguredServer(Server):
         if isinstance(self._config, Path):
             return self._config.absolute()
         path = self.directory / f"{self.name}.yml"
-        path.write_text(self._config, "utf-8")
+        # A scrape job can hold a token.
+        write_private(path, self._config)
         return path
 
     def _get(self, path: str) -> bytes:

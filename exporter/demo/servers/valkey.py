@@ -4,7 +4,9 @@ import platform
 import socket
 from pathlib import Path
 
-from ._process import Server, ServerError, package_directory, remembered_password, write_private
+from exporter.private_file import write_private
+
+from ._process import Server, ServerError, package_directory, remembered_password
 
 
 class EmbeddedValkey(Server):
