@@ -1,17 +1,18 @@
 """The commands: serve, migrate, check, validate, demo, simulate, rebuild, replay, import, keys."""
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rich.console import Console
-
 from exporter import __version__
 from exporter.logs import configure_logs
+from exporter.output import BrokenOutputError, Mark, Output, discard_output, prepare_streams
 from exporter.secret_files import SettingsError
 from exporter.settings import Settings, load_settings
+
+# What a shell reports of a program that SIGPIPE ended.
+_OUTPUT_BROKEN = 141
 
 _EPILOG = """\
 Settings come from the environment and from .env; each secret also from a file (NAME_FILE).
@@ -171,100 +172,77 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit with its status."""
-    sys.exit(run(arguments))
+    prepare_streams()
+    status: str | int | None
+    try:
+        try:
+            status = run(arguments)
+        except SystemExit as end:  # argparse's
+            status = end.code
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (BrokenOutputError, BrokenPipeError):
+        discard_output()
+        status = _OUTPUT_BROKEN
+    sys.exit(status)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run a command and return its exit status."""
     options = _parser().parse_args(arguments)
-    console = Console(stderr=True, highlight=False)
+    output = Output()
     if options.command == "demo":
         from exporter.demo.run import run_demo  # noqa: PLC0415 - needs the extra `demo`
 
-        return run_demo(options, console)
+        return run_demo(options, output)
     if options.command == "validate":
         from exporter.validate.run import run_validate  # noqa: PLC0415
 
-        return run_validate(options, console)
+        return run_validate(options, output)
     try:
         settings = load_settings()
     except SettingsError as error:
         for problem in error.problems:
-            console.print(f"[red]wrong[/]  {problem}", soft_wrap=True)
+            # What is wrong is what `check` is asked for.
+            if options.command == "check":
+                output.finding(Mark.WRONG, problem)
+            else:
+                output.error(problem)
         return 1
     configure_logs(settings.log_format, settings.log_level)
-    commands: dict[str, Callable[[Settings, argparse.Namespace, Console], int]] = {
+    commands: dict[str, Callable[[Settings, argparse.Namespace, Output], int]] = {
         "serve": _serve,
-        "migrate": _migrate,
-        "check": _check,
+        "migrate": _on_database,
+        "check": _on_database,
         "simulate": _simulate,
-        "rebuild": _rebuild,
-        "replay": _replay,
-        "import": _import,
-        "keys": _keys,
+        "rebuild": _on_database,
+        "replay": _on_database,
+        "import": _on_database,
+        "keys": _on_database,
     }
-    command = commands[options.command]
-    return command(settings, options, console)
+    return commands[options.command](settings, options, output)
 
 
-def _serve(settings: Settings, options: argparse.Namespace, console: Console) -> int:
-    from exporter.serve import run as serve  # noqa: PLC0415 - other commands need no event loop
+def _serve(settings: Settings, options: argparse.Namespace, output: Output) -> int:
+    from exporter.serve import ListenError  # noqa: PLC0415 - other commands need no event loop
+    from exporter.serve import run as serve  # noqa: PLC0415
 
     del options
     try:
         serve(settings)
-    except OSError as error:
-        console.print(f"[red]wrong[/]  LISTEN_ADDRESS {settings.listen_address}: {error}")
+    except ListenError as error:
+        output.error(str(error))
         return 1
     return 0
 
 
-def _migrate(settings: Settings, options: argparse.Namespace, console: Console) -> int:
-    from exporter import commands  # noqa: PLC0415
-
-    del options
-    return asyncio.run(commands.migrate_database(settings, console))
-
-
-def _check(settings: Settings, options: argparse.Namespace, console: Console) -> int:
-    from exporter import commands  # noqa: PLC0415
-
-    del options
-    return asyncio.run(commands.check(settings, console))
-
-
-def _simulate(settings: Settings, options: argparse.Namespace, console: Console) -> int:
+def _simulate(settings: Settings, options: argparse.Namespace, output: Output) -> int:
     from exporter.demo.simulate import run_simulate  # noqa: PLC0415
 
-    return run_simulate(settings, options, console)
+    return run_simulate(settings, options, output)
 
 
-def _rebuild(settings: Settings, options: argparse.Namespace, console: Console) -> int:
-    from exporter import commands  # noqa: PLC0415
+def _on_database(settings: Settings, options: argparse.Namespace, output: Output) -> int:
+    from exporter.commands import run_command  # noqa: PLC0415
 
-    return asyncio.run(
-        commands.rebuild_facts(
-            settings,
-            console,
-            dry_run=options.dry_run,
-            forget_dropped=options.forget_dropped,
-        )
-    )
-
-
-def _replay(settings: Settings, options: argparse.Namespace, console: Console) -> int:
-    from exporter import commands  # noqa: PLC0415
-
-    return asyncio.run(commands.replay_quarantined(settings, console, options.location))
-
-
-def _import(settings: Settings, options: argparse.Namespace, console: Console) -> int:
-    from exporter import commands  # noqa: PLC0415
-
-    return asyncio.run(commands.import_file(settings, console, options.file))
-
-
-def _keys(settings: Settings, options: argparse.Namespace, console: Console) -> int:
-    from exporter import commands  # noqa: PLC0415
-
-    return asyncio.run(commands.manage_keys(settings, console, options))
+    return run_command(settings, options, output)

@@ -1,6 +1,7 @@
 """What the commands about the database do: migrate, check, rebuild, replay, import, keys."""
 
 import argparse
+import asyncio
 import os
 import tempfile
 from collections.abc import AsyncIterator
@@ -10,69 +11,102 @@ from pathlib import Path
 import asyncpg
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
-from rich.console import Console
 from rich.progress import (
-    BarColumn,
     DownloadColumn,
     MofNCompleteColumn,
     Progress,
-    TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
 
 from exporter.api.audit import audit_command
 from exporter.api.keys import KeyProblem, create_key, list_keys, revoke_key
-from exporter.database.connect import UNAVAILABLE, connect
+from exporter.database.connect import connect
+from exporter.database.errors import DATABASE_ERRORS, reason_of
 from exporter.database.migrations import migrate, pending
 from exporter.inbox.backfill import import_opportunities
 from exporter.kpis.definitions import KpiFileError, all_kpis
+from exporter.output import Mark, Output
 from exporter.projection.rebuild import RebuildRefused, rebuild
 from exporter.projection.replay import replay
 from exporter.projection.rules import Rules
 from exporter.settings import Settings
+from exporter.tasks import raise_if_cancelled
 
 _OLDEST_POSTGRES = 140_000
+_CLOSE_TIMEOUT = 5.0  # seconds
 
 
-class _NoDatabase(Exception):
+class DatabaseUnusableError(Exception):
     """The database can't be used; the text says why."""
 
 
 @asynccontextmanager
 async def _database(settings: Settings, name: str) -> AsyncIterator[asyncpg.Connection]:
+    """Open a connection. Every error of the database within becomes DatabaseUnusableError."""
     try:
         connection = await connect(settings, name)
-    except (*UNAVAILABLE, asyncpg.PostgresError) as error:
-        raise _NoDatabase(f"DATABASE_URL: {error or type(error).__name__}") from error
+    except DATABASE_ERRORS as error:
+        raise_if_cancelled(error)
+        raise DatabaseUnusableError(f"DATABASE_URL: {reason_of(error)}") from error
     try:
         yield connection
+        await connection.close(timeout=_CLOSE_TIMEOUT)
+    except DATABASE_ERRORS as error:
+        raise_if_cancelled(error)
+        raise DatabaseUnusableError(f"PostgreSQL: {reason_of(error)}") from error
     finally:
-        await connection.close()
+        connection.terminate()
 
 
 async def _require_migrations(connection: asyncpg.Connection) -> None:
     missing = await pending(connection)
     if missing:
-        raise _NoDatabase("the database lacks migrations: run ghl-exporter migrate")
+        raise DatabaseUnusableError("the database lacks migrations: run ghl-exporter migrate")
 
 
-async def migrate_database(settings: Settings, console: Console) -> int:
-    """Apply what is missing."""
+def run_command(settings: Settings, options: argparse.Namespace, output: Output) -> int:
+    """Run a command about the database; return its exit status.
+
+    What can't be done is one line, not a traceback.
+    """
     try:
-        async with _database(settings, "migrate") as connection:
-            names = await migrate(connection)
-    except _NoDatabase as error:
-        console.print(f"[red]wrong[/]  {error}")
+        return asyncio.run(_command(settings, options, output))
+    except (DatabaseUnusableError, RebuildRefused, KeyProblem, OSError) as error:
+        output.error(str(error))
         return 1
+
+
+async def _command(settings: Settings, options: argparse.Namespace, output: Output) -> int:
+    match options.command:
+        case "migrate":
+            return await migrate_database(settings, output)
+        case "check":
+            return await check(settings, output)
+        case "rebuild":
+            return await rebuild_facts(
+                settings, output, dry_run=options.dry_run, forget_dropped=options.forget_dropped
+            )
+        case "replay":
+            return await replay_quarantined(settings, output, options.location)
+        case "import":
+            return await import_file(settings, output, options.file)
+        case _:
+            return await manage_keys(settings, output, options)
+
+
+async def migrate_database(settings: Settings, output: Output) -> int:
+    """Apply what is missing."""
+    async with _database(settings, "migrate") as connection:
+        names = await migrate(connection)
     for name in names:
-        console.print(f"applied {name}")
+        output.result(f"applied {name}")
     if not names:
-        console.print("up to date")
+        output.result("up to date")
     return 0
 
 
-async def check(settings: Settings, console: Console) -> int:
+async def check(settings: Settings, output: Output) -> int:
     """Say everything that is right and wrong; the settings themselves were read already."""
     good: list[str] = ["settings can be read"]
     wrong: list[str] = []
@@ -87,16 +121,12 @@ async def check(settings: Settings, console: Console) -> int:
     try:
         async with _database(settings, "check") as connection:
             await _check_database(settings, connection, good, wrong, warn)
-    except _NoDatabase as error:
+    except DatabaseUnusableError as error:
         wrong.append(str(error))
     await _check_redis(settings, good, warn)
-    for mark, colour, lines in (
-        ("right", "green", good),
-        ("note ", "yellow", warn),
-        ("wrong", "red", wrong),
-    ):
+    for mark, lines in ((Mark.RIGHT, good), (Mark.NOTE, warn), (Mark.WRONG, wrong)):
         for line in lines:
-            console.print(f"[{colour}]{mark}[/]  {line}", soft_wrap=True)
+            output.finding(mark, line)
     return 1 if wrong else 0
 
 
@@ -158,123 +188,92 @@ async def _check_redis(settings: Settings, good: list[str], warn: list[str]) -> 
         await redis.aclose()
 
 
-def progress_bar(console: Console) -> Progress:
+def progress_bar(output: Output) -> Progress:
     """Make the progress bar of long work."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        console=console,
-    )
+    return output.bar(MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
 
 
 async def rebuild_facts(
-    settings: Settings, console: Console, *, dry_run: bool, forget_dropped: bool
+    settings: Settings, output: Output, *, dry_run: bool, forget_dropped: bool
 ) -> int:
     """Rebuild with a progress bar, and print what differs."""
-    try:
-        async with (
-            _database(settings, "rebuild") as connection,
-            _database(settings, "rebuild reader") as reader,
-        ):
-            await _require_migrations(connection)
-            with progress_bar(console) as bar:
-                task = bar.add_task("rebuilding", total=None)
-                report = await rebuild(
-                    connection,
-                    reader,
-                    Rules.from_settings(settings),
-                    progress=lambda done, total: bar.update(task, completed=done, total=total),
-                    dry_run=dry_run,
-                    forget_dropped=forget_dropped,
-                )
-            if not dry_run:
-                await audit_command(connection, "rebuild")
-    except (_NoDatabase, RebuildRefused) as error:
-        console.print(f"[red]wrong[/]  {error}")
-        return 1
+    async with (
+        _database(settings, "rebuild") as connection,
+        _database(settings, "rebuild reader") as reader,
+    ):
+        await _require_migrations(connection)
+        with progress_bar(output) as bar:
+            task = bar.add_task("rebuilding", total=None)
+            report = await rebuild(
+                connection,
+                reader,
+                Rules.from_settings(settings),
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+                dry_run=dry_run,
+                forget_dropped=forget_dropped,
+            )
+        if not dry_run:
+            await audit_command(connection, "rebuild")
     differences = {table: count for table, count in report.differences.items() if count}
-    console.print(f"{report.events:,} events; rows that differ: {sum(differences.values()):,}")
+    output.result(f"{report.events:,} events; rows that differ: {sum(differences.values()):,}")
     for table, count in differences.items():
-        console.print(f"  {table}: {count:,}")
+        output.result(f"  {table}: {count:,}")
     return 0
 
 
-async def replay_quarantined(settings: Settings, console: Console, location: str | None) -> int:
+async def replay_quarantined(settings: Settings, output: Output, location: str | None) -> int:
     """Queue quarantined events again."""
-    try:
-        async with _database(settings, "replay") as connection:
-            await _require_migrations(connection)
-            count = await replay(connection, location)
-            await audit_command(connection, "replay", location or "")
-    except _NoDatabase as error:
-        console.print(f"[red]wrong[/]  {error}")
-        return 1
-    console.print(f"{count:,} events wait to be projected again")
+    async with _database(settings, "replay") as connection:
+        await _require_migrations(connection)
+        count = await replay(connection, location)
+        await audit_command(connection, "replay", location or "")
+    output.result(f"{count:,} events wait to be projected again")
     return 0
 
 
-async def import_file(settings: Settings, console: Console, path: Path) -> int:
+async def import_file(settings: Settings, output: Output, path: Path) -> int:
     """Import a file of opportunities with a progress bar, and name the lines that are wrong."""
-    try:
-        with path.open("rb") as file:
-            async with _database(settings, "import") as connection:
-                await _require_migrations(connection)
-                with Progress(
-                    TextColumn("{task.description}"),
-                    BarColumn(),
-                    DownloadColumn(),
-                    TimeRemainingColumn(),
-                    console=console,
-                ) as bar:
-                    task = bar.add_task("importing", total=os.fstat(file.fileno()).st_size or None)
-                    report = await import_opportunities(
-                        connection, file, lambda size: bar.advance(task, size)
-                    )
-                await audit_command(connection, "import", path.name)
-    except (_NoDatabase, OSError) as error:
-        console.print(f"[red]wrong[/]  {error}")
-        return 1
-    console.print(
+    with path.open("rb") as file:
+        async with _database(settings, "import") as connection:
+            await _require_migrations(connection)
+            with output.bar(DownloadColumn(), TimeRemainingColumn()) as bar:
+                task = bar.add_task("importing", total=os.fstat(file.fileno()).st_size or None)
+                report = await import_opportunities(
+                    connection, file, lambda size: bar.advance(task, size)
+                )
+            await audit_command(connection, "import", path.name)
+    output.result(
         f"{report.lines:,} lines: {report.new:,} new, {report.known:,} known,"
         f" {report.wrong:,} wrong"
     )
     for text in report.problems:
-        console.print(f"[red]wrong[/]  {text}", soft_wrap=True)
+        output.error(text)
     return 1 if report.wrong else 0
 
 
-async def manage_keys(settings: Settings, console: Console, options: argparse.Namespace) -> int:
+async def manage_keys(settings: Settings, output: Output, options: argparse.Namespace) -> int:
     """Create, list or revoke API keys. A new key is the only line on standard output."""
-    try:
-        async with _database(settings, "keys") as connection:
-            await _require_migrations(connection)
-            match options.action:
-                case "create":
-                    scopes, locations = options.scopes.split(","), options.locations.split(",")
-                    made = await create_key(connection, options.name, scopes, locations)
-                    detail = f"{made.split('_')[1]} {options.name}"
-                    await audit_command(connection, "keys create", detail)
-                    print(made)  # noqa: T201
-                case "list":
-                    for key in await list_keys(connection):
-                        state = "revoked" if key.revoked_at else "good"
-                        console.print(
-                            f"{key.key_id}  {state:<7}  {','.join(sorted(key.scopes)):<16}"
-                            f"  {','.join(sorted(key.locations))}  {key.created_at:%Y-%m-%d}"
-                            f"  {key.name}",
-                            soft_wrap=True,
-                            markup=False,
-                        )
-                case _:
-                    if not await revoke_key(connection, options.key_id):
-                        console.print(f"[red]wrong[/]  there is no good key {options.key_id}")
-                        return 1
-                    await audit_command(connection, "keys revoke", options.key_id)
-                    console.print(f"revoked {options.key_id}")
-    except (_NoDatabase, KeyProblem) as error:
-        console.print(f"[red]wrong[/]  {error}")
-        return 1
+    async with _database(settings, "keys") as connection:
+        await _require_migrations(connection)
+        match options.action:
+            case "create":
+                scopes, locations = options.scopes.split(","), options.locations.split(",")
+                made = await create_key(connection, options.name, scopes, locations)
+                detail = f"{made.split('_')[1]} {options.name}"
+                await audit_command(connection, "keys create", detail)
+                output.result(made)
+            case "list":
+                for key in await list_keys(connection):
+                    state = "revoked" if key.revoked_at else "good"
+                    output.result(
+                        f"{key.key_id}  {state:<7}  {','.join(sorted(key.scopes)):<16}"
+                        f"  {','.join(sorted(key.locations))}  {key.created_at:%Y-%m-%d}"
+                        f"  {key.name}"
+                    )
+            case _:
+                if not await revoke_key(connection, options.key_id):
+                    output.error(f"there is no good key {options.key_id}")
+                    return 1
+                await audit_command(connection, "keys revoke", options.key_id)
+                output.result(f"revoked {options.key_id}")
     return 0

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from contextlib import suppress
 from typing import Any, TextIO
 
 import orjson
@@ -12,6 +13,17 @@ _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 def _to_json(event: Any, **_: Any) -> str:
     return orjson.dumps(event, default=repr).decode()
+
+
+class _Logger(structlog.WriteLogger):
+    """Write lines, or lose them: a full disk, or a reader that has gone, must stop no webhook."""
+
+    def msg(self, message: str) -> None:
+        with suppress(OSError, ValueError):
+            super().msg(message)
+
+    log = debug = info = warn = warning = msg
+    fatal = failure = err = error = critical = exception = msg
 
 
 def configure_logs(log_format: str, level: str, stream: TextIO = sys.stderr) -> None:
@@ -30,7 +42,7 @@ def configure_logs(log_format: str, level: str, stream: TextIO = sys.stderr) -> 
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
-        logger_factory=structlog.WriteLoggerFactory(stream),
+        logger_factory=lambda *_: _Logger(stream),
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(stream)

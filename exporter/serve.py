@@ -49,8 +49,12 @@ def inherited_socket() -> socket.socket | None:
     return socket.socket(fileno=_FIRST_INHERITED_FD)
 
 
-def own_socket(address: str) -> socket.socket:
-    """Bind an address, host:port. Raises OSError where it is taken."""
+class ListenError(OSError):
+    """An address can't be listened on; the text names its setting and says why."""
+
+
+def own_socket(setting: str, address: str) -> socket.socket:
+    """Bind an address, host:port, that a setting names. Raises ListenError where it is taken."""
     host, port = host_and_port(address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
@@ -58,9 +62,9 @@ def own_socket(address: str) -> socket.socket:
     try:
         listener.bind((host, port))
         listener.listen(_BACKLOG)
-    except OSError:
+    except OSError as error:
         listener.close()
-        raise
+        raise ListenError(f"{setting} {address}: {error.strerror or error}") from error
     return listener
 
 
@@ -101,7 +105,10 @@ async def serve_until_stopped(settings: Settings, stop: asyncio.Event | None = N
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    listener = inherited_socket() or own_socket(settings.listen_address)
+    listener = inherited_socket() or own_socket("LISTEN_ADDRESS", settings.listen_address)
+    metrics_listener = None
+    if settings.metrics_address is not None:
+        metrics_listener = own_socket("METRICS_ADDRESS", settings.metrics_address)
     # A first connection waits in the socket's queue, for no longer than a sender should.
     migrator = Migrator(settings)
     migration = asyncio.create_task(migrator.run())
@@ -128,10 +135,9 @@ async def serve_until_stopped(settings: Settings, stop: asyncio.Event | None = N
     site = web.SockSite(runner, listener, backlog=_BACKLOG)
     await site.start()
     runners = [runner]
-    if settings.metrics_address is not None:
+    if metrics_listener is not None:
         metrics_runner = web.AppRunner(app[METRICS_APP], access_log=None)
         await metrics_runner.setup()
-        metrics_listener = own_socket(settings.metrics_address)
         await web.SockSite(metrics_runner, metrics_listener, backlog=_BACKLOG).start()
         runners.append(metrics_runner)
     log.info(

@@ -85,7 +85,7 @@ def test_check_says_everything_that_is_wrong_at_once() -> None:
         "GHL_PUBLIC_KEYS",
         "DATABASE_URL",
     ):
-        assert f"wrong  {name}: " in done.stderr
+        assert f"wrong  {name}: " in done.stdout
     assert "Traceback" not in done.stderr
 
 
@@ -97,10 +97,10 @@ def test_check_names_what_it_can_not_reach(tmp_path: Path) -> None:
         spool_path="/proc/none/spool.sqlite3",
     )
     assert done.returncode == 1
-    assert "wrong  DATABASE_URL: " in done.stderr
-    assert "wrong  SPOOL_PATH: " in done.stderr
-    assert "note   REDIS_URL: " in done.stderr
-    assert "hunter2" not in done.stderr
+    assert "wrong  DATABASE_URL: " in done.stdout
+    assert "wrong  SPOOL_PATH: " in done.stdout
+    assert "note   REDIS_URL: " in done.stdout
+    assert "hunter2" not in done.stdout + done.stderr
     assert not list(tmp_path.iterdir())
 
 
@@ -108,7 +108,7 @@ def test_check_of_an_empty_database_names_the_migrations(empty_database_url: str
     done = command("check", database_url=empty_database_url)
     assert done.returncode == 1
     for migration in all_migrations():
-        assert migration.name in done.stderr
+        assert migration.name in done.stdout
     for name in ("rebuild", "replay"):
         refused = command(name, database_url=empty_database_url)
         assert refused.returncode == 1
@@ -118,17 +118,17 @@ def test_check_of_an_empty_database_names_the_migrations(empty_database_url: str
 def test_check_of_a_good_setup_is_0(database_url: str) -> None:
     done = command("check", database_url=database_url, ghl_webhook_secret="s")
     assert done.returncode == 0, done.stderr
-    assert "wrong" not in done.stderr
-    assert "all migrations are applied" in done.stderr
+    assert "wrong" not in done.stdout + done.stderr
+    assert "all migrations are applied" in done.stdout
 
 
 def test_migrate_applies_each_file_once(empty_database_url: str) -> None:
     first = command("migrate", database_url=empty_database_url)
     assert first.returncode == 0, first.stderr
-    assert [line.split()[-1] for line in first.stderr.splitlines()] == [
+    assert [line.split()[-1] for line in first.stdout.splitlines()] == [
         migration.name for migration in all_migrations()
     ]
-    assert command("migrate", database_url=empty_database_url).stderr == "up to date\n"
+    assert command("migrate", database_url=empty_database_url).stdout == "up to date\n"
 
 
 async def test_copies_that_migrate_at_one_moment_wait_for_one_another(
@@ -138,7 +138,7 @@ async def test_copies_that_migrate_at_one_moment_wait_for_one_another(
         *(asyncio.to_thread(command, "migrate", database_url=empty_database_url) for _ in range(4))
     )
     assert [one.returncode for one in done] == [0] * 4
-    assert sum("applied" in one.stderr for one in done) == 1
+    assert sum("applied" in one.stdout for one in done) == 1
 
 
 def event(number: int, at: datetime, **fields: object) -> tuple[bytes, str, datetime]:
@@ -161,7 +161,7 @@ async def test_rebuild_finds_no_difference(
     before = await dump(connection)
     done = command("rebuild", database_url=database_url)
     assert done.returncode == 0, done.stderr
-    assert "50 events; rows that differ: 0" in done.stderr
+    assert "50 events; rows that differ: 0" in done.stdout
     assert await dump(connection) == before
 
 
@@ -175,8 +175,8 @@ async def test_rebuild_mends_facts_and_a_dry_run_only_tells(
     broken = await dump(connection)
     told = command("rebuild", "--dry-run", database_url=database_url)
     assert told.returncode == 0
-    assert "contacts: 2" in told.stderr
-    assert "daily_business: " in told.stderr
+    assert "contacts: 2" in told.stdout
+    assert "daily_business: " in told.stdout
     assert await dump(connection) == broken
     assert command("rebuild", database_url=database_url).returncode == 0
     assert await dump(connection) == before
@@ -195,10 +195,10 @@ async def test_rebuild_takes_up_other_settings_and_is_due_no_more(
     assert command("rebuild", database_url=database_url).returncode == 0
     zones = '{"*": "Europe/Berlin"}'
     note = "the facts are of other settings or an older version"
-    assert note in command("check", database_url=database_url, time_zones=zones).stderr
+    assert note in command("check", database_url=database_url, time_zones=zones).stdout
     assert command("rebuild", database_url=database_url, time_zones=zones).returncode == 0
     assert await connection.fetchval(day) == "2026-03-02"
-    assert note not in command("check", database_url=database_url, time_zones=zones).stderr
+    assert note not in command("check", database_url=database_url, time_zones=zones).stdout
 
 
 async def test_rebuild_beside_a_service_under_load_loses_nothing(
@@ -232,7 +232,7 @@ async def test_rebuild_beside_a_service_under_load_loses_nothing(
     await wait_until(projected)
     assert await connection.fetchval("SELECT count(*) FROM contacts") == len(sender.ledger)
     last = await asyncio.to_thread(command, "rebuild", "--dry-run", database_url=database_url)
-    assert "rows that differ: 0" in last.stderr, last.stderr
+    assert "rows that differ: 0" in last.stdout, last.stdout
 
 
 async def test_a_second_rebuild_is_refused_while_one_runs(
@@ -298,13 +298,13 @@ async def test_replay_tries_the_quarantined_events_of_a_location_again(
     await wait_until(both)
     done = command("replay", "--location", "loc-a", database_url=database_url)
     assert done.returncode == 0
-    assert "1 events wait to be projected again" in done.stderr
+    assert "1 events wait to be projected again" in done.stdout
     # Nothing was mended, so it comes back.
     await wait_until(both)
     service.stop()
-    assert "2 events wait" in command("replay", database_url=database_url).stderr
+    assert "2 events wait" in command("replay", database_url=database_url).stdout
     assert await connection.fetchval(quarantined) is None
-    assert "0 events wait" in command("replay", database_url=database_url).stderr
+    assert "0 events wait" in command("replay", database_url=database_url).stdout
 
 
 async def test_keys_are_created_listed_and_revoked(
@@ -321,13 +321,13 @@ async def test_keys_are_created_listed_and_revoked(
     assert "\n" not in token
     assert token.startswith("ghlx_")
     key_id = token.split("_")[1]
-    listed = command("keys", "list", database_url=database_url).stderr
+    listed = command("keys", "list", database_url=database_url).stdout
     assert f"{key_id}  good     read,track        a,b" in listed
     assert "the platform" in listed
     assert token.split("_", 2)[2] not in listed
     assert command("keys", "revoke", key_id, database_url=database_url).returncode == 0
     assert command("keys", "revoke", key_id, database_url=database_url).returncode == 1
-    assert f"{key_id}  revoked" in command("keys", "list", database_url=database_url).stderr
+    assert f"{key_id}  revoked" in command("keys", "list", database_url=database_url).stdout
     rows = await connection.fetch("SELECT actor, action, detail FROM audit ORDER BY at")
     assert [row["action"] for row in rows] == ["keys create", "keys revoke"]
     assert rows[0]["actor"].startswith("command:")

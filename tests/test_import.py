@@ -39,10 +39,10 @@ async def test_what_is_imported_becomes_deals_and_again_it_is_known(
     path = write(tmp_path / "opportunities.jsonl", lines)
     first = command("import", str(path), database_url=database_url)
     assert first.returncode == 0, first.stderr
-    assert "1,200 new, 0 known, 0 wrong" in first.stderr
+    assert "1,200 new, 0 known, 0 wrong" in first.stdout
     again = command("import", str(path), database_url=database_url)
     assert again.returncode == 0
-    assert "0 new, 1,200 known, 0 wrong" in again.stderr
+    assert "0 new, 1,200 known, 0 wrong" in again.stdout
     await project_all(connection, load_settings())
     row = await connection.fetchrow("SELECT count(*), min(closed_day)::text FROM deals")
     assert row is not None
@@ -83,7 +83,7 @@ async def test_lines_that_are_wrong_are_named_and_the_others_stored(
     path = write(tmp_path / "some.jsonl", lines)
     done = command("import", str(path), database_url=database_url)
     assert done.returncode == 1
-    assert "2 new, 0 known, 5 wrong" in done.stderr
+    assert "2 new, 0 known, 5 wrong" in done.stdout
     for number, word in ((3, "JSON"), (4, "object"), (5, "id"), (6, "updatedAt"), (7, "location")):
         line = next(text for text in done.stderr.splitlines() if f"line {number}: " in text)
         assert word in line

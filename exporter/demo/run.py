@@ -12,19 +12,20 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import TextColumn, TimeElapsedColumn
 
 from exporter.api.keys import EVERYWHERE, READ, TRACK, create_key
 from exporter.bundle import bundled
 from exporter.database.connect import connect
+from exporter.database.errors import DATABASE_ERRORS, reason_of
 from exporter.database.migrations import migrate
 from exporter.demo.agency import DEMO_SETTINGS, Agency
 from exporter.demo.past import LOOKBACK, Past
 from exporter.demo.servers import EmbeddedPostgres, EmbeddedValkey, Prometheus, ServerError
-from exporter.demo.service import Service
+from exporter.demo.service import Service, require_free
 from exporter.demo.signing import public_pem, signing_key
 from exporter.demo.traffic import LiveTraffic, last_received, write_history
+from exporter.output import Output
 from exporter.private_file import write_private
 from exporter.secret_files import SettingsError
 from exporter.settings import load_settings
@@ -35,7 +36,7 @@ _JOB = "ghl-exporter"
 _MANY = 1000
 
 
-def run_demo(options: argparse.Namespace, console: Console) -> int:
+def run_demo(options: argparse.Namespace, output: Output) -> int:
     """Run the demo until Ctrl-C and return its exit status."""
     # Whoever starts it in the background may have turned Ctrl-C off for it; then nothing would
     # stop the servers. SIGTERM ends it like Ctrl-C: nothing is left running.
@@ -44,25 +45,31 @@ def run_demo(options: argparse.Namespace, console: Console) -> int:
     try:
         with ExitStack() as stack:
             try:
-                _run(options, console, stack)
+                _run(options, output, stack)
             finally:
                 # A second Ctrl-C must not cut short what stops the servers.
                 signal.signal(signal.SIGINT, signal.SIG_IGN)
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
     except KeyboardInterrupt:
-        console.print("stopped")
-    except (ServerError, SettingsError, OSError) as error:
-        console.print(f"[red]wrong[/]  {error}")
+        output.say("stopped")
+    except (ServerError, SettingsError) as error:
+        output.error(str(error))
+        return 1
+    except DATABASE_ERRORS as error:
+        output.error(reason_of(error))
         return 1
     return 0
 
 
-def _run(options: argparse.Namespace, console: Console, stack: ExitStack) -> None:
+def _run(options: argparse.Namespace, output: Output, stack: ExitStack) -> None:
     directory = Path(options.directory).resolve()
     directory.mkdir(parents=True, exist_ok=True)
     stack.enter_context(_only_one(directory))
-    address = os.environ.get("LISTEN_ADDRESS", _ADDRESS)
-    with console.status("starting PostgreSQL and Valkey"):
+    address = os.environ.get("LISTEN_ADDRESS") or _ADDRESS
+    # Before anything is started or written.
+    load_settings(_env_file=None, listen_address=address)
+    require_free(address)
+    with output.progress.status("starting PostgreSQL and Valkey"):
         postgres = stack.enter_context(EmbeddedPostgres(directory))
         valkey = stack.enter_context(EmbeddedValkey(directory))
     key = signing_key(directory)
@@ -77,14 +84,14 @@ def _run(options: argparse.Namespace, console: Console, stack: ExitStack) -> Non
     service = Service(directory, address, settings)
     agency = Agency(seed=1)
     now = datetime.now(UTC)
-    api_key = asyncio.run(_prepare(postgres.url(), agency, now, options.days, console, directory))
-    with console.status("starting the service"):
+    api_key = asyncio.run(_prepare(postgres.url(), agency, now, options.days, output, directory))
+    with output.progress.status("starting the service"):
         stack.enter_context(service)
         prometheus = _start_prometheus(directory, address, stack)
-    _say_where(console, service, postgres, prometheus, api_key)
+    _say_where(output, service, postgres, prometheus, api_key)
     traffic = LiveTraffic(agency, key, service.url(), options.rate, api_key)
-    past = _past(prometheus, settings, address, console)
-    asyncio.run(_send_and_show(traffic, now, past, service, console))
+    past = _past(prometheus, settings, address, output)
+    asyncio.run(_send_and_show(traffic, now, past, service, output))
 
 
 @contextmanager
@@ -112,7 +119,7 @@ async def _prepare(
     agency: Agency,
     now: datetime,
     days: int,
-    console: Console,
+    output: Output,
     directory: Path,
 ) -> str:
     """Bring the database up to date, write the history that it lacks; return the API key."""
@@ -121,13 +128,7 @@ async def _prepare(
         await migrate(connection)
         since = await last_received(connection) or now - timedelta(days=days)
         span = (now - since).total_seconds()
-        with Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TextColumn("{task.fields[events]:,} events"),
-            TimeElapsedColumn(),
-            console=console,
-        ) as bar:
+        with output.bar(TextColumn("{task.fields[events]:,} events"), TimeElapsedColumn()) as bar:
             task = bar.add_task("history", total=span, events=0)
             count = await write_history(
                 connection,
@@ -164,12 +165,12 @@ def _start_prometheus(directory: Path, address: str, stack: ExitStack) -> Promet
 
 
 def _past(
-    prometheus: Prometheus | None, settings: Mapping[str, object], address: str, console: Console
+    prometheus: Prometheus | None, settings: Mapping[str, object], address: str, output: Output
 ) -> Past | None:
     if prometheus is None:
         return None
     if not Past.available():
-        console.print("  promtool is not on PATH: Prometheus begins without a past\n")
+        output.say("  promtool is not on PATH: Prometheus begins without a past\n")
         return None
     given = {name.lower(): value for name, value in settings.items()}
     labels = {"job": _JOB, "instance": address}
@@ -177,7 +178,7 @@ def _past(
 
 
 def _say_where(
-    console: Console,
+    output: Output,
     service: Service,
     postgres: EmbeddedPostgres,
     prometheus: Prometheus | None,
@@ -194,27 +195,27 @@ def _say_where(
         ("log of the service", str(service.log)),
     ):
         if where:
-            console.print(f"  {what:<22} {where}", soft_wrap=True, markup=False)
-    console.print("\n  Ctrl-C stops everything; the next start continues.\n")
+            output.result(f"  {what:<22} {where}")
+    output.say("\n  Ctrl-C stops everything; the next start continues.\n")
 
 
-async def _write_past(past: Past, console: Console) -> None:
+async def _write_past(past: Past, output: Output) -> None:
     try:
         samples = await past.write()
     except Exception as error:  # the demo goes on without
-        console.print(f"  Prometheus has no past: {error!r}", markup=False)
+        output.say(f"  Prometheus has no past: {error!r}")
         return
     if samples:
-        console.print(f"  Prometheus has a past of {samples:,} samples; it shows within a minute\n")
+        output.say(f"  Prometheus has a past of {samples:,} samples; it shows within a minute\n")
 
 
 async def _send_and_show(
-    traffic: LiveTraffic, since: datetime, past: Past | None, service: Service, console: Console
+    traffic: LiveTraffic, since: datetime, past: Past | None, service: Service, output: Output
 ) -> None:
     sending = asyncio.create_task(traffic.run(since))
-    writing = asyncio.create_task(_write_past(past, console)) if past else None
+    writing = asyncio.create_task(_write_past(past, output)) if past else None
     try:
-        with console.status("sending") as status:
+        with output.progress.status("sending") as status:
             while not sending.done():
                 await asyncio.sleep(1)
                 if (status_code := service.ended_with()) is not None:

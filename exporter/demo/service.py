@@ -3,12 +3,30 @@
 import json
 import os
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
 from pathlib import Path
 
-from exporter.demo.servers._process import Server
+from exporter.demo.servers._process import PORT_PATIENCE, Server, ServerError
+from exporter.serve import ListenError, own_socket
+
+_LOOK_AGAIN = 0.1  # seconds
+
+
+def require_free(address: str) -> None:
+    """Wait a little for an address, host:port, that a predecessor still has. Raises ServerError."""
+    until = time.monotonic() + PORT_PATIENCE
+    while True:
+        try:
+            own_socket("LISTEN_ADDRESS", address).close()
+        except ListenError as error:
+            if time.monotonic() > until:
+                raise ServerError(str(error)) from error
+            time.sleep(_LOOK_AGAIN)
+        else:
+            return
 
 
 class Service(Server):

@@ -13,15 +13,16 @@ import aiohttp
 import asyncpg
 import orjson
 from nacl.signing import SigningKey
-from rich.console import Console
 
 from exporter.api.audit import audit_command
 from exporter.api.keys import EVERYWHERE, READ, TRACK, create_key, list_keys, revoke_key
-from exporter.database.connect import UNAVAILABLE, connect
+from exporter.database.connect import connect
+from exporter.database.errors import DATABASE_ERRORS, reason_of
 from exporter.database.migrations import pending
 from exporter.demo.agency import DEMO_SETTINGS, Agency
 from exporter.demo.signing import public_pem, signature_headers
 from exporter.demo.traffic import LiveTraffic, as_received, write_history
+from exporter.output import Output
 from exporter.private_file import write_private
 from exporter.settings import Settings
 
@@ -37,18 +38,20 @@ class SimulateError(Exception):
     """The agency can't be simulated here; the text says why."""
 
 
-def run_simulate(settings: Settings, options: argparse.Namespace, console: Console) -> int:
+def run_simulate(settings: Settings, options: argparse.Namespace, output: Output) -> int:
     """Make the key, print settings, or simulate until stopped; return the exit status."""
     try:
         if options.make_key:
             make_key(options.key_file)
         elif options.settings:
-            print(settings_text(options.key_file), end="")
+            output.result(settings_text(options.key_file).removesuffix("\n"))
         else:
-            asyncio.run(_until_stopped(_simulate(settings, options, console), console))
-    except (SimulateError, OSError, *UNAVAILABLE, asyncpg.PostgresError) as error:
-        text = str(error) or type(error).__name__
-        console.print(f"[red]wrong[/]  {text}", soft_wrap=True)
+            asyncio.run(_until_stopped(_simulate(settings, options, output), output))
+    except SimulateError as error:
+        output.error(str(error))
+        return 1
+    except DATABASE_ERRORS as error:
+        output.error(reason_of(error))
         return 1
     return 0
 
@@ -91,7 +94,7 @@ def _read_key(key_file: Path) -> SigningKey:
         raise SimulateError(f"{key_file} is no signing key: {error}") from None
 
 
-async def _until_stopped(work: Awaitable[None], console: Console) -> None:
+async def _until_stopped(work: Awaitable[None], output: Output) -> None:
     """Await the work; SIGTERM and SIGINT end it, and that is no error."""
     task = asyncio.current_task()
     assert task is not None
@@ -100,14 +103,14 @@ async def _until_stopped(work: Awaitable[None], console: Console) -> None:
     try:
         await work
     except asyncio.CancelledError:
-        console.print("stopped")
+        output.say("stopped")
 
 
-async def _simulate(settings: Settings, options: argparse.Namespace, console: Console) -> None:
+async def _simulate(settings: Settings, options: argparse.Namespace, output: Output) -> None:
     key = _read_key(options.key_file)
     url = options.url.rstrip("/")
     agency = Agency(seed=1)
-    await _wait_until_ready(url, options.wait, console)
+    await _wait_until_ready(url, options.wait, output)
     connection = await connect(settings, "simulate")
     try:
         await _wait_for(
@@ -120,13 +123,13 @@ async def _simulate(settings: Settings, options: argparse.Namespace, console: Co
         await _require_trust(url, key, agency, connection, options.wait)
         now = datetime.now(UTC)
         since = reached or now - timedelta(days=options.days)
-        console.print(f"history: since {since:%Y-%m-%d %H:%M} UTC", soft_wrap=True)
-        count = await write_history(connection, agency, since, now, _teller(console))
-        console.print(f"history: {count:,} events")
+        output.say(f"history: since {since:%Y-%m-%d %H:%M} UTC")
+        count = await write_history(connection, agency, since, now, _teller(output))
+        output.say(f"history: {count:,} events")
         api_key = await _api_key(connection)
     finally:
         await connection.close()
-    await _send_and_tell(LiveTraffic(agency, key, url, options.rate, api_key), now, console)
+    await _send_and_tell(LiveTraffic(agency, key, url, options.rate, api_key), now, output)
 
 
 async def _wait_for(
@@ -140,7 +143,7 @@ async def _wait_for(
         await asyncio.sleep(min(1.0, seconds))
 
 
-async def _wait_until_ready(url: str, seconds: float, console: Console) -> None:
+async def _wait_until_ready(url: str, seconds: float, output: Output) -> None:
     async with aiohttp.ClientSession(timeout=_TIMEOUT) as session:
 
         async def is_ready() -> bool:
@@ -150,7 +153,7 @@ async def _wait_until_ready(url: str, seconds: float, console: Console) -> None:
             except (aiohttp.ClientConnectionError, TimeoutError, OSError):
                 return False
 
-        console.print(f"waiting for {url}", soft_wrap=True)
+        output.say(f"waiting for {url}")
         await _wait_for(is_ready, seconds, f"{url} is not ready")
 
 
@@ -230,7 +233,7 @@ async def _require_trust(
         )
 
 
-def _teller(console: Console) -> Callable[[int, datetime], None]:
+def _teller(output: Output) -> Callable[[int, datetime], None]:
     """Make what is called after each batch of the history: it prints a line for each month."""
     month = ""
 
@@ -238,7 +241,7 @@ def _teller(console: Console) -> Callable[[int, datetime], None]:
         nonlocal month
         if month != f"{at:%Y-%m}":
             month = f"{at:%Y-%m}"
-            console.print(f"history: {month}, {count:,} events so far")
+            output.say(f"history: {month}, {count:,} events so far")
 
     return told
 
@@ -253,14 +256,13 @@ async def _api_key(connection: asyncpg.Connection) -> str:
     return made
 
 
-async def _send_and_tell(traffic: LiveTraffic, since: datetime, console: Console) -> None:
-    console.print("sending")
+async def _send_and_tell(traffic: LiveTraffic, since: datetime, output: Output) -> None:
+    output.say("sending")
     async with asyncio.TaskGroup() as group:
         group.create_task(traffic.run(since))
         while True:
             await asyncio.sleep(_TELL_EVERY)
-            console.print(
+            output.say(
                 f"sent: {traffic.sent:,} webhooks, {traffic.refused:,} tried again,"
                 f" {traffic.tracked:,} tracking calls",
-                soft_wrap=True,
             )

@@ -5,6 +5,11 @@ from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from exporter.output import printable
+
+_MARKS = {True: Text("right", "green"), False: Text("wrong", "red"), None: Text("left", "yellow")}
 
 
 @dataclass(frozen=True)
@@ -48,9 +53,9 @@ class Report:
         for check in self.checks:
             if check.group != group:
                 group = check.group
-                table.add_row("", f"[bold]{group}[/]", "", "")
-            mark = {True: "[green]right[/]", False: "[red]wrong[/]", None: "[yellow]left[/]"}
-            table.add_row(mark[check.good], check.name, check.figure, check.target)
+                table.add_row("", Text(group, "bold"), "", "")
+            cells = (check.name, check.figure, check.target)
+            table.add_row(_MARKS[check.good], *(Text(printable(cell)) for cell in cells))
         console.print(table)
         made = [check for check in self.checks if check.good is not None]
         left = len(self.checks) - len(made)

@@ -13,14 +13,16 @@ from pathlib import Path
 import aiohttp
 import asyncpg
 from nacl.signing import SigningKey
-from rich.console import Console
 
 from exporter.api.keys import EVERYWHERE, READ, TRACK, create_key
 from exporter.client import AsyncClient
-from exporter.database.connect import UNAVAILABLE, connect
+from exporter.database.connect import connect
+from exporter.database.errors import DATABASE_ERRORS, reason_of
 from exporter.database.migrations import migrate
 from exporter.demo.agency import Agency
 from exporter.demo.traffic import write_history
+from exporter.output import Output
+from exporter.secret_files import SettingsError
 from exporter.settings import Settings, load_settings
 from exporter.validate.functions import check_api, check_functions, check_webhooks
 from exporter.validate.performance import check_performance
@@ -39,7 +41,7 @@ class Target:
     settings: Settings | None
 
 
-def run_validate(options: argparse.Namespace, console: Console) -> int:
+def run_validate(options: argparse.Namespace, output: Output) -> int:
     """Run the checks and return the exit status: 1 where one failed."""
     chosen = (options.setup_db, options.demo_data, options.test_api, options.performance)
     if not any(chosen):
@@ -49,13 +51,15 @@ def run_validate(options: argparse.Namespace, console: Console) -> int:
     with ExitStack() as stack:
         try:
             if options.url is None:
-                target = _embedded(stack, console)
+                target = _embedded(stack, output)
             else:
                 target = _running(options, os.environ.get("GHL_EXPORTER_KEY", ""))
-            asyncio.run(_check(options, target, report, console))
-        except (OSError, RuntimeError, aiohttp.ClientError, *UNAVAILABLE) as error:
+            asyncio.run(_check(options, target, report, output))
+        except DATABASE_ERRORS as error:
+            report.add("", "it ran to its end", False, reason_of(error))
+        except (RuntimeError, SettingsError, aiohttp.ClientError) as error:
             report.add("", "it ran to its end", False, f"{type(error).__name__}: {error}")
-    report.show(console)
+    report.show(output.results)
     return 1 if report.failed else 0
 
 
@@ -66,7 +70,7 @@ def _running(options: argparse.Namespace, key: str) -> Target:
     return Target(options.url.rstrip("/"), key, None, settings)
 
 
-def _embedded(stack: ExitStack, console: Console) -> Target:
+def _embedded(stack: ExitStack, output: Output) -> Target:
     """Start servers and a service in a directory that goes at the end."""
     try:
         from exporter.demo.servers import EmbeddedPostgres, EmbeddedValkey  # noqa: PLC0415
@@ -78,7 +82,7 @@ def _embedded(stack: ExitStack, console: Console) -> Target:
         ) from error
     directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ghl-validate-")))
     directory.chmod(0o755)
-    with console.status("starting PostgreSQL, Valkey and the service"):
+    with output.progress.status("starting PostgreSQL, Valkey and the service"):
         postgres = stack.enter_context(EmbeddedPostgres(directory))
         valkey = stack.enter_context(EmbeddedValkey(directory))
         key = signing_key(directory)
@@ -116,27 +120,27 @@ async def _open_database(settings: Settings) -> str:
 
 
 async def _check(
-    options: argparse.Namespace, target: Target, report: Report, console: Console
+    options: argparse.Namespace, target: Target, report: Report, output: Output
 ) -> None:
     location_id = options.location_id
     if options.setup_db:
         await _database(report, target)
     if options.demo_data:
-        await _history(report, target, console)
+        await _history(report, target, output)
     async with (
         aiohttp.ClientSession(
             target.url, timeout=aiohttp.ClientTimeout(total=30), auto_decompress=True
         ) as session,
         AsyncClient(target.url, target.api_key, location_id=location_id) as client,
     ):
-        with console.status("telling a story, and looking for it"):
+        with output.progress.status("telling a story, and looking for it"):
             await check_functions(report, session, client, location_id)
             await check_webhooks(report, session, target.signing_key, location_id)
         if options.test_api:
-            with console.status("asking every endpoint"):
+            with output.progress.status("asking every endpoint"):
                 await check_api(report, session, target.api_key, location_id)
         if options.performance:
-            with console.status("measuring"):
+            with output.progress.status("measuring"):
                 await check_performance(
                     report,
                     session,
@@ -161,7 +165,7 @@ async def _database(report: Report, target: Target) -> None:
     report.add("database", "all migrations are applied", True, said)
 
 
-async def _history(report: Report, target: Target, console: Console) -> None:
+async def _history(report: Report, target: Target, output: Output) -> None:
     """Write some weeks of the simulated agency, and wait until all of it is facts."""
     if target.settings is None:
         report.add("demo data", "history", None, "needs DATABASE_URL")
@@ -169,7 +173,7 @@ async def _history(report: Report, target: Target, console: Console) -> None:
     connection = await connect(target.settings, "validate")
     try:
         now = datetime.now(UTC)
-        with console.status("writing an agency's history") as status:
+        with output.progress.status("writing an agency's history") as status:
             count = await write_history(
                 connection,
                 Agency(seed=1),
