@@ -20,7 +20,9 @@ from exporter.inbox.inbox import Outcome
 from exporter.inbox.store import insert_events
 from exporter.live.metrics import LiveMetrics
 from exporter.logs import configure_logs
+from exporter.receiver.body import BodyReader
 from exporter.receiver.handlers import Receiver
+from exporter.receiver.refusals import RefusalLog
 from exporter.receiver.signature import ED25519_HEADER, Verifier
 from exporter.settings import Settings, host_and_port, load_settings
 
@@ -72,7 +74,9 @@ def verify_only(settings: Settings) -> web.Application:
 def receiver(settings: Settings, inbox: Any) -> web.Application:
     """Put the real receiver before an inbox."""
     app = web.Application()
-    app.router.add_routes(Receiver(settings, inbox, LiveMetrics()).routes())
+    app.router.add_routes(
+        Receiver(settings, inbox, LiveMetrics(), BodyReader(settings), RefusalLog()).routes()
+    )
     return app
 
 

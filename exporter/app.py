@@ -36,7 +36,9 @@ from exporter.publish.exposition import Exposition
 from exporter.publish.landing import Landing
 from exporter.publish.problem import Problem, problem
 from exporter.publish.runbooks import Runbooks
+from exporter.receiver.body import BodyReader
 from exporter.receiver.handlers import Receiver
+from exporter.receiver.refusals import RefusalLog
 from exporter.settings import Settings
 from exporter.tasks import end_tasks, ignoring, raise_if_cancelled
 
@@ -71,9 +73,11 @@ def create_app(settings: Settings, availabilities: Sequence[Availability] = ()) 
     audit = Audit(api_pool, metrics, settings.audit_retention_days)
     app = web.Application(middlewares=[cors(settings.cors_origins), _errors(metrics, audit)])
 
-    app.router.add_routes(Receiver(settings, inbox, metrics).routes())
+    bodies = BodyReader(settings)
+    refusals = RefusalLog()
+    app.router.add_routes(Receiver(settings, inbox, metrics, bodies, refusals).routes())
     guard = Guard(KeyRing(api_pool), RateLimit(cache, settings.api_requests_per_minute))
-    app.router.add_routes(Tracking(settings, inbox, metrics, guard, audit).routes())
+    app.router.add_routes(Tracking(settings, inbox, metrics, guard, audit, bodies).routes())
     answers = Answers(cache, settings.dashboard_cache_ttl, answers_version(settings))
     app.router.add_routes(Reading(settings, api_pool, guard, answers, audit).routes())
     exposition = Exposition(settings, metrics, kpis)
@@ -104,6 +108,7 @@ def create_app(settings: Settings, availabilities: Sequence[Availability] = ()) 
             async with asyncio.timeout(2):
                 await audit.flush()
         await inbox.stop()
+        refusals.flush()
         await _close(pool, api_pool, redis)
 
     app.cleanup_ctx.append(resources)

@@ -6,6 +6,7 @@ A secret can also come from a file: `GHL_WEBHOOK_SECRET_FILE=/run/secrets/x` sta
 
 import json
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, available_timezones
@@ -118,7 +119,21 @@ class Settings(BaseSettings):
     max_buffered_bytes: int = Field(
         64 * ONE_MEBIBYTE,
         ge=ONE_MEBIBYTE,
-        description="Bytes of bodies held in memory at one time. Above: 429.",
+        description="Bytes of bodies held in memory at one time. Above: 429. A quarter is kept for "
+        "bodies up to 64 KiB.",
+    )
+    client_share: float = Field(
+        0.5,
+        gt=0,
+        le=1,
+        description="Share of `MAX_BUFFERED_BYTES` that one client's address may hold (of IPv6: "
+        "one /64 network). 1: no such limit.",
+    )
+    trusted_proxies: Names = Field(
+        frozenset(),
+        description="Addresses or networks of reverse proxies, separated by commas: "
+        "`10.0.0.5,10.1.0.0/16`. What they send is their client's, whose address is taken from "
+        "`X-Forwarded-For`; from anybody else that header is ignored. Empty: none.",
     )
     answer_within_ms: int = Field(
         1800,
@@ -275,6 +290,7 @@ class Settings(BaseSettings):
         "automated_sources",
         "showing_calendars",
         "cors_origins",
+        "trusted_proxies",
         mode="before",
     )
     @classmethod
@@ -315,6 +331,16 @@ class Settings(BaseSettings):
     @classmethod
     def _empty_is_none(cls, value: object) -> object:
         return None if value == "" else value
+
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _networks(cls, value: frozenset[str]) -> frozenset[str]:
+        for text in sorted(value):
+            try:
+                ip_network(text, strict=False)
+            except ValueError:
+                raise ValueError(f"{text!r} is no address and no network") from None
+        return value
 
     @field_validator("automated_sources")
     @classmethod

@@ -1,6 +1,5 @@
 """`/api/business-metrics/track/…`: what the platform tells, stored before it is answered."""
 
-import asyncio
 import hashlib
 import json
 import time
@@ -25,7 +24,15 @@ from exporter.inbox.event import PLATFORM, InboxEvent
 from exporter.inbox.inbox import Inbox, Outcome, Refused
 from exporter.live.metrics import LiveMetrics
 from exporter.publish.problem import Problem
-from exporter.receiver.body import Aborted, BadEncoding, BodyReader, NoMemory, TooLarge
+from exporter.receiver.body import (
+    Aborted,
+    BadEncoding,
+    Body,
+    BodyReader,
+    NoMemory,
+    TooLarge,
+    TooSlow,
+)
 from exporter.receiver.correlation import CORRELATION_HEADER, correlation_id_of
 from exporter.receiver.envelope import read_call
 from exporter.settings import Settings
@@ -35,8 +42,8 @@ log = structlog.get_logger()
 MOST_CALLS = 1000
 _MOST_ERRORS = 20
 _RETRY_AFTER = {"Retry-After": "5"}
-# Shares of the time to answer, as the receiver divides it.
-_BODY_SHARE, _DATABASE_SHARE = 0.45, 0.70
+# The share of the time to answer after which PostgreSQL is given up, and the spool is left.
+_DATABASE_SHARE = 0.70
 
 
 class Tracking:
@@ -49,12 +56,13 @@ class Tracking:
         metrics: LiveMetrics,
         guard: Guard,
         audit: Audit,
+        bodies: BodyReader,
     ) -> None:
         self._inbox = inbox
         self._metrics = metrics
         self._guard = guard
         self._audit = audit
-        self._bodies = BodyReader(settings.max_body_bytes, settings.max_buffered_bytes)
+        self._bodies = bodies
         self._answer_within = settings.answer_within_ms / 1000
 
     def routes(self) -> list[web.RouteDef]:
@@ -79,8 +87,8 @@ class Tracking:
         self._audit.note(request, key, None)
         correlation_id = correlation_id_of(request)
         try:
-            with self._bodies.reserve(request):
-                body = await self._read(request)
+            with self._bodies.body_of(request) as incoming:
+                body = await _read(incoming)
                 calls = _validate(model, body, key)
                 now = datetime.now(UTC)
                 events = [_event(call, one, correlation_id, now) for one in calls]
@@ -89,7 +97,7 @@ class Tracking:
                     database_until=started + self._answer_within * _DATABASE_SHARE,
                     spool_until=started + self._answer_within,
                 )
-        except (NoMemory, TimeoutError, Refused) as error:
+        except (NoMemory, TooSlow, Refused) as error:
             self._metrics.calls.labels(call, "refused").inc()
             log.warning("tracking", outcome="refused", call=call, key=key.key_id, error=str(error))
             raise Problem(429, "it could not be stored in time", headers=_RETRY_AFTER) from None
@@ -118,16 +126,16 @@ class Tracking:
             headers={CORRELATION_HEADER: correlation_id},
         )
 
-    async def _read(self, request: web.Request) -> Any:
-        try:
-            async with asyncio.timeout(self._answer_within * _BODY_SHARE):
-                return parse_json(await self._bodies.read(request))
-        except TooLarge:
-            raise Problem(413, "the body is larger than it may be") from None
-        except (BadEncoding, Aborted) as error:
-            raise Problem(400, str(error)) from None
-        except Unreadable as error:
-            raise Problem(400, f"the body is {error}") from None
+
+async def _read(body: Body) -> Any:
+    try:
+        return parse_json(await body.read())
+    except TooLarge:
+        raise Problem(413, "the body is larger than it may be") from None
+    except (BadEncoding, Aborted) as error:
+        raise Problem(400, str(error)) from None
+    except Unreadable as error:
+        raise Problem(400, f"the body is {error}") from None
 
 
 def _validate(model: type[Call], body: Any, key: ApiKey) -> list[dict[str, Any]]:

@@ -40,6 +40,8 @@ REJECTIONS = (
     "too_large",
     "bad_encoding",
     "aborted",
+    "no_memory",
+    "too_slow",
 )
 API_REJECTIONS = ("400", "401", "403", "404", "413", "422", "429", "503")
 PROJECTIONS = ("projected", "ignored", "quarantined")
@@ -108,7 +110,8 @@ class LiveMetrics:
         )
         self.rejected = counter(
             "webhooks_rejected_total",
-            "Requests to the receiver that were refused on purpose, by reason.",
+            "Requests to the receiver that were refused before they proved to be their sender's, "
+            "by reason.",
             ("reason",),
         )
         self.request_duration = histogram(

@@ -1,6 +1,5 @@
 """The receiver's addresses: check, store, answer. Nothing is parsed beyond a key and a route."""
 
-import asyncio
 import hmac
 import time
 from collections.abc import Callable
@@ -15,9 +14,17 @@ from exporter.inbox.event import GHL, WORKFLOW, InboxEvent
 from exporter.inbox.inbox import Inbox, Outcome, Refused
 from exporter.live.metrics import LiveMetrics
 from exporter.publish.problem import problem
-from exporter.receiver.body import Aborted, BadEncoding, BodyReader, NoMemory, TooLarge
+from exporter.receiver.body import (
+    Aborted,
+    BadEncoding,
+    BodyReader,
+    NoMemory,
+    TooLarge,
+    TooSlow,
+)
 from exporter.receiver.correlation import CORRELATION_HEADER, correlation_id_of
 from exporter.receiver.envelope import Envelope, read_webhook, read_workflow
+from exporter.receiver.refusals import RefusalLog
 from exporter.receiver.signature import (
     ED25519_HEADER,
     MISSING,
@@ -33,22 +40,30 @@ SECRET_HEADER = "X-Webhook-Secret"  # noqa: S105 - the header's name
 # The sender backs off by itself; this is the least it should wait, in seconds.
 RETRY_AFTER = "10"
 
-# Shares of the time to answer: a body, then PostgreSQL, then the spool.
-_BODY_SHARE, _DATABASE_SHARE = 0.45, 0.70
+# The share of the time to answer after which PostgreSQL is given up, and the spool is left.
+_DATABASE_SHARE = 0.70
 
 
 class Receiver:
     """Handlers of `/webhooks/…`."""
 
-    def __init__(self, settings: Settings, inbox: Inbox, metrics: LiveMetrics) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        inbox: Inbox,
+        metrics: LiveMetrics,
+        bodies: BodyReader,
+        refusals: RefusalLog,
+    ) -> None:
         self._inbox = inbox
         self._metrics = metrics
+        self._bodies = bodies
+        self._refusals = refusals
         self._verifier = Verifier.from_pem(
             settings.ghl_public_keys, accept_rsa=settings.accept_rsa_signatures
         )
         secret = settings.ghl_webhook_secret
         self._secret = secret.get_secret_value().encode() if secret else None
-        self._bodies = BodyReader(settings.max_body_bytes, settings.max_buffered_bytes)
         self._answer_within = settings.answer_within_ms / 1000
         self._outcomes = {
             (source, outcome): metrics.webhooks.labels(source, outcome)
@@ -76,8 +91,9 @@ class Receiver:
         Answers: 200 it is in PostgreSQL (`stored`, or `duplicate`: it was before); 202 it is
         `spooled` on the local disk until PostgreSQL is back; 400 the body is not what its
         Content-Encoding says, or broke off; 401 the signature is missing or wrong; 413 the body is
-        larger than `MAX_BODY_BYTES`; 429 it could be stored nowhere in time: send it again after
-        `Retry-After` seconds. A body that nobody can use is stored too, and answered 200.
+        larger than `MAX_BODY_BYTES`; 429 it could be stored nowhere in time, came too slowly, or
+        other bodies take all the memory they may: send it again after `Retry-After` seconds. A body
+        that nobody can use is stored too, and answered 200.
         """
         ed25519 = request.headers.getall(ED25519_HEADER, ())
         rsa = request.headers.getall(RSA_HEADER, ())
@@ -134,9 +150,8 @@ class Receiver:
         envelope: Envelope | None = None
         try:
             authenticate(None)
-            with self._bodies.reserve(request):
-                async with asyncio.timeout(self._answer_within * _BODY_SHARE):
-                    body = await self._bodies.read(request)
+            with self._bodies.body_of(request) as incoming:
+                body = await incoming.read()
                 authenticate(body)
                 envelope = read(body)
                 outcome = await self._inbox.accept(
@@ -154,20 +169,22 @@ class Receiver:
                     spool_until=until,
                 )
         except Rejected as error:
-            return self._reject(401, error.reason, error.detail, correlation_id)
+            return self._reject(request, 401, error.reason, error.detail, correlation_id)
         except TooLarge:
-            return self._reject(
-                413, "too_large", "the body is larger than it may be", correlation_id
-            )
+            detail = "the body is larger than it may be"
+            return self._reject(request, 413, "too_large", detail, correlation_id)
         except BadEncoding as error:
-            return self._reject(400, "bad_encoding", str(error), correlation_id)
+            return self._reject(request, 400, "bad_encoding", str(error), correlation_id)
         except Aborted as error:
-            return self._reject(400, "aborted", f"the body broke off: {error}", correlation_id)
-        except (NoMemory, TimeoutError, Refused) as error:
-            # The one answer that GHL has always retried.
-            return self._refuse(source, envelope, error, correlation_id, started)
+            detail = f"the body broke off: {error}"
+            return self._reject(request, 400, "aborted", detail, correlation_id)
+        except NoMemory as error:
+            return self._reject(request, 429, "no_memory", str(error), correlation_id)
+        except TooSlow as error:
+            return self._reject(request, 429, "too_slow", str(error), correlation_id)
         except Exception as error:  # a fault of ours is a refusal as well: the sender comes again
-            log.exception("request_failed", path=request.path, error=repr(error))
+            if not isinstance(error, Refused):
+                log.exception("request_failed", path=request.path, error=repr(error))
             return self._refuse(source, envelope, error, correlation_id, started)
         return self._answer(source, envelope, outcome, correlation_id, started, len(body))
 
@@ -206,10 +223,17 @@ class Receiver:
             headers={CORRELATION_HEADER: correlation_id},
         )
 
-    def _reject(self, status: int, reason: str, detail: str, correlation_id: str) -> web.Response:
+    def _reject(
+        self, request: web.Request, status: int, reason: str, detail: str, correlation_id: str
+    ) -> web.Response:
+        """Answer what has not proved to be a sender's: it must not fill the log."""
         self._metrics.rejected.labels(reason).inc()
-        log.info("webhook_rejected", reason=reason, status=status, correlation_id=correlation_id)
-        return problem(status, detail, headers={CORRELATION_HEADER: correlation_id}, close=True)
+        self._refusals.note(reason, client=request.remote, correlation_id=correlation_id)
+        log.debug("webhook_rejected", reason=reason, status=status, correlation_id=correlation_id)
+        headers = {CORRELATION_HEADER: correlation_id}
+        if status == HTTPStatus.TOO_MANY_REQUESTS:
+            headers["Retry-After"] = RETRY_AFTER
+        return problem(status, detail, headers=headers, close=True)
 
     def _refuse(
         self,
@@ -220,7 +244,7 @@ class Receiver:
         started: float,
     ) -> web.Response:
         self._outcomes[source, "refused"].inc()
-        if envelope is None:  # it broke off before anything was read of it
+        if envelope is None:  # a fault of ours, before anything was read of it
             self._metrics.finish("", None, "refused")
         else:
             self._metrics.finish(envelope.location_id, envelope.event_type, "refused")
