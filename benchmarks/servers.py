@@ -24,7 +24,8 @@ from exporter.receiver.body import BodyReader
 from exporter.receiver.handlers import Receiver
 from exporter.receiver.refusals import RefusalLog
 from exporter.receiver.signature import ED25519_HEADER, Verifier
-from exporter.settings import Settings, host_and_port, load_settings
+from exporter.setting_values import host_and_port
+from exporter.settings import Settings, load_settings
 
 
 class StoresNothing:

@@ -80,8 +80,9 @@ def settings_page() -> str:
         "# Settings\n\n"
         "Settings are environment variables, or lines of a file `.env` in the working directory"
         " (the environment is nearer). Those marked *secret* can also be read from a file:"
-        " `DATABASE_URL_FILE=/run/secrets/database_url` stands for `DATABASE_URL`. They are"
-        " checked at start; `ghl-exporter check` names everything that is wrong.\n"
+        " `DATABASE_URL_FILE=/run/secrets/database_url` stands for `DATABASE_URL`. A variable that"
+        " is empty or blank is not set. Lines of `.env` are literal: `${NAME}` stays as it is. They"
+        " are checked at start; `ghl-exporter check` names everything that is wrong.\n"
     )
     for chosen in dict.fromkeys(headings.values()):
         rows = [

@@ -8,8 +8,7 @@ from pathlib import Path
 from exporter import __version__
 from exporter.logs import configure_logs
 from exporter.output import BrokenOutputError, Mark, Output, discard_output, prepare_streams
-from exporter.secret_files import SettingsError
-from exporter.settings import Settings, load_settings
+from exporter.settings import Settings, SettingsError, load_settings
 
 # What a shell reports of a program that SIGPIPE ended.
 _OUTPUT_BROKEN = 141

@@ -17,7 +17,8 @@ from exporter.availability import Availability
 from exporter.database.connect import connect
 from exporter.database.errors import reason_of
 from exporter.database.migrations import migrate
-from exporter.settings import Settings, host_and_port
+from exporter.setting_values import host_and_port
+from exporter.settings import Settings
 from exporter.tasks import end_tasks, ignoring
 
 log = structlog.get_logger()

@@ -1,56 +1,82 @@
-"""Every setting, in one model: read from the environment and `.env`, checked at start.
+"""Every setting, in one model: read from the environment, `.env` and files, checked at start.
 
 A secret can also come from a file: `GHL_WEBHOOK_SECRET_FILE=/run/secrets/x` stands for
-`GHL_WEBHOOK_SECRET`. Errors name the variable.
+`GHL_WEBHOOK_SECRET`. What is wrong is a `Fault`, one line that names the variable.
 """
 
-import json
-import re
-from ipaddress import ip_network
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
-from zoneinfo import ZoneInfo, available_timezones
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+)
 
+from exporter import setting_values as values
 from exporter.kpis.grade import GRADE_PARTS, GradePart
-from exporter.receiver.signature import GHL_PUBLIC_KEY, UnusableKey, split_pem
-from exporter.secret_files import SecretFiles, SettingsError
+from exporter.receiver.signature import GHL_PUBLIC_KEY
+from exporter.setting_faults import Fault, SettingsError, validate
 from exporter.stages import MAPPABLE_STAGES
+from exporter.variables import read_variables
+
+__all__ = ["Settings", "SettingsError", "examine_settings", "load_settings"]
 
 ONE_MEBIBYTE = 1024 * 1024
+_MANY_BYTES = 1 << 50
+_ONE_DAY = 86_400
+_MANY = 100_000_000
 
-
-Names = Annotated[frozenset[str], NoDecode]
+Names = Annotated[frozenset[str], BeforeValidator(values.names)]
+Texts = Annotated[dict[str, str], BeforeValidator(values.json_object)]
+GradeParts = Annotated[
+    dict[str, GradePart], BeforeValidator(values.json_object), AfterValidator(values.known_parts)
+]
+Address = Annotated[str, AfterValidator(values.address)]
+DatabaseUrl = Annotated[SecretStr, AfterValidator(values.database_url)]
+RedisUrl = Annotated[SecretStr, AfterValidator(values.redis_url)]
 
 SECRETS = frozenset(
     {"database_url", "redis_url", "ghl_public_keys", "ghl_webhook_secret", "metrics_token"}
 )
 
+# Settings that the service can do without: it starts, takes webhooks, and says what is wrong.
+FALLBACKS = frozenset({"database_url", "redis_url", "spool_path"})
 
-class Settings(BaseSettings):
+
+class Settings(BaseModel):
     """The service's settings. Field names in capitals are the environment variables."""
 
-    model_config = SettingsConfigDict(
-        env_file=".env", env_file_encoding="utf-8", extra="ignore", frozen=True
+    # Values stay out of pydantic's texts: some are secrets.
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, hide_input_in_errors=True
     )
 
+    _faults: tuple[Fault, ...] = PrivateAttr(())
+
     # Where things are
-    database_url: SecretStr = Field(
+    database_url: DatabaseUrl = Field(
         SecretStr("postgresql://localhost/ghl_exporter"),
         description="PostgreSQL, as a libpq URL. Several hosts may be given; the writable one "
         "is used.",
     )
-    redis_url: SecretStr | None = Field(
+    redis_url: RedisUrl | None = Field(
         None, description="Redis or Valkey, as a URL. It is a cache: without it all is right."
     )
-    listen_address: str = Field(
+    listen_address: Address = Field(
         "127.0.0.1:12105",
         description="host:port to listen on. A socket inherited from systemd "
         "(LISTEN_FDS) is used instead where there is one.",
     )
-    spool_path: Path = Field(
+    spool_path: Annotated[Path, AfterValidator(values.file_path)] = Field(
         Path("ghl-exporter-spool.sqlite3"),
         description="SQLite file that keeps webhooks while PostgreSQL is away. Put it on a disk "
         "that outlives the process; one file for each copy of the service.",
@@ -58,11 +84,12 @@ class Settings(BaseSettings):
     spool_max_bytes: int = Field(
         1024 * ONE_MEBIBYTE,
         ge=ONE_MEBIBYTE,
+        le=_MANY_BYTES,
         description="Size in bytes beyond which the spool takes nothing more (senders get 429).",
     )
 
     # Who may send
-    ghl_public_keys: str = Field(
+    ghl_public_keys: Annotated[str, AfterValidator(values.usable_keys)] = Field(
         GHL_PUBLIC_KEY,
         description="PEM blocks, one after another, of the Ed25519 keys that sign "
         "`X-GHL-Signature` (RSA blocks count for `X-WH-Signature`). Default: GHL's own key.",
@@ -87,6 +114,7 @@ class Settings(BaseSettings):
     api_requests_per_minute: int = Field(
         1200,
         ge=1,
+        le=_MANY,
         description="Requests that a key may make in a minute, over all copies where Redis is "
         "there. Above: 429. A request may hold 1,000 tracking calls.",
     )
@@ -96,7 +124,7 @@ class Settings(BaseSettings):
         le=3600,
         description="Seconds that answers of the API are kept in Redis. 0: never.",
     )
-    cors_origins: Names = Field(
+    cors_origins: Annotated[Names, AfterValidator(values.origins)] = Field(
         frozenset(),
         description="Origins of web pages that may call the API from a browser, separated by "
         "commas: `https://app.example.com`. Empty: none.",
@@ -105,7 +133,7 @@ class Settings(BaseSettings):
         None,
         description="Bearer token that `/metrics` asks for. Empty: none is asked for.",
     )
-    metrics_address: str | None = Field(
+    metrics_address: Address | None = Field(
         None,
         description="host:port where `/metrics` is answered, and nothing else; it is then gone "
         "from `LISTEN_ADDRESS`.",
@@ -114,11 +142,15 @@ class Settings(BaseSettings):
         365, ge=1, le=36_500, description="Days after which entries of the audit table go."
     )
     max_body_bytes: int = Field(
-        ONE_MEBIBYTE, ge=1024, description="Largest body in bytes, after inflating. Above: 413."
+        ONE_MEBIBYTE,
+        ge=1024,
+        le=_MANY_BYTES,
+        description="Largest body in bytes, after inflating. Above: 413.",
     )
     max_buffered_bytes: int = Field(
         64 * ONE_MEBIBYTE,
         ge=ONE_MEBIBYTE,
+        le=_MANY_BYTES,
         description="Bytes of bodies held in memory at one time. Above: 429. A quarter is kept for "
         "bodies up to 64 KiB.",
     )
@@ -129,7 +161,7 @@ class Settings(BaseSettings):
         description="Share of `MAX_BUFFERED_BYTES` that one client's address may hold (of IPv6: "
         "one /64 network). 1: no such limit.",
     )
-    trusted_proxies: Names = Field(
+    trusted_proxies: Annotated[Names, AfterValidator(values.networks)] = Field(
         frozenset(),
         description="Addresses or networks of reverse proxies, separated by commas: "
         "`10.0.0.5,10.1.0.0/16`. What they send is their client's, whose address is taken from "
@@ -145,6 +177,7 @@ class Settings(BaseSettings):
     keepalive_timeout: float = Field(
         75.0,
         gt=0,
+        le=_ONE_DAY,
         description="Seconds after which a connection is closed that is idle, or that has not "
         "finished its headers. Behind a proxy: more than the proxy keeps its own.",
     )
@@ -159,21 +192,21 @@ class Settings(BaseSettings):
     )
 
     # What the business means
-    time_zones: Annotated[dict[str, str], NoDecode] = Field(
+    time_zones: Annotated[Texts, AfterValidator(values.known_zones)] = Field(
         default_factory=dict,
         description="JSON object, location id → IANA time zone of its reporting days; `*` for the "
         'rest. Default: UTC. Example: `{"*": "America/New_York"}`.',
     )
-    location_names: Annotated[dict[str, str], NoDecode] = Field(
+    location_names: Texts = Field(
         default_factory=dict,
         description="JSON object, location id → what boards call it. Default: its id.",
     )
-    currencies: Annotated[dict[str, str], NoDecode] = Field(
+    currencies: Annotated[Texts, AfterValidator(values.currency_codes)] = Field(
         default_factory=dict,
         description="JSON object, location id → ISO 4217 code of the currency of its values, for "
         'boards; `*` for the rest. Nothing is converted. Example: `{"*": "USD"}`.',
     )
-    pipeline_stages: Annotated[dict[str, str], NoDecode] = Field(
+    pipeline_stages: Annotated[Texts, AfterValidator(values.known_stages)] = Field(
         default_factory=dict,
         description="JSON object, GHL's pipelineStageId → stage that a contact reaches with it "
         f"({', '.join(MAPPABLE_STAGES)}).",
@@ -181,9 +214,10 @@ class Settings(BaseSettings):
     automated_users: Names = Field(
         frozenset(), description="GHL user ids whose messages are no human answer."
     )
-    automated_sources: Names = Field(
+    automated_sources: Annotated[Names, AfterValidator(values.lower)] = Field(
         frozenset({"workflow", "campaign", "bot"}),
-        description="Values of a message's `source` that are no human answer (case is ignored).",
+        description="Values of a message's `source` that are no human answer (case is ignored). "
+        "`[]`: none.",
     )
     showing_calendars: Names = Field(
         frozenset(),
@@ -200,6 +234,7 @@ class Settings(BaseSettings):
     webhook_processing_timeout: int = Field(
         10_000,
         ge=1,
+        le=1000 * _ONE_DAY,
         description="Milliseconds after which a webhook that the platform started to process, and "
         "never completed, counts as failed.",
     )
@@ -212,7 +247,7 @@ class Settings(BaseSettings):
     target_response_seconds: float = Field(
         3600, gt=0, description="Median first response, in seconds, at which the marks are gone."
     )
-    grade_parts: Annotated[dict[str, GradePart], NoDecode] = Field(
+    grade_parts: GradeParts = Field(
         default_factory=lambda: dict(GRADE_PARTS),
         description="JSON object: the parts of the performance grade, each with its `weight` and "
         "`points` (value, score), between which straight lines run. Parts: "
@@ -226,9 +261,14 @@ class Settings(BaseSettings):
     )
 
     # How often
-    kpi_interval: float = Field(15.0, gt=0, description="Seconds between two KPI refreshes.")
+    kpi_interval: float = Field(
+        15.0, gt=0, le=_ONE_DAY, description="Seconds between two KPI refreshes."
+    )
     kpi_timeout: float = Field(
-        10.0, gt=0, description="Seconds that one KPI's query may take, unless its file says less."
+        10.0,
+        gt=0,
+        le=_ONE_DAY,
+        description="Seconds that one KPI's query may take, unless its file says less.",
     )
     projection_batch_size: int = Field(
         500, ge=1, le=10_000, description="Most events in one projection transaction."
@@ -236,18 +276,21 @@ class Settings(BaseSettings):
     location_series_limit: int = Field(
         1000,
         ge=1,
+        le=_MANY,
         description="Locations that get series of their own; what is beyond is counted in "
         "`ghl_exporter_label_values_cut_total`, and as `other` in live metrics.",
     )
     agent_series_limit: int = Field(
         100,
         ge=1,
+        le=_MANY,
         description="Agents with series of their own in each location and window, the best by "
         "revenue; those left out are counted in `ghl_exporter_label_values_cut_total`.",
     )
     kpi_series_limit: int = Field(
         250_000,
         ge=1000,
+        le=_MANY,
         description="Series of KPIs on `/metrics`, of all locations together. Beyond: the agents "
         "of the lowest rank get none, then the locations that came last; both are counted in "
         "`ghl_exporter_label_values_cut_total`. 250,000 series are about 30 MB.",
@@ -255,6 +298,7 @@ class Settings(BaseSettings):
     inbox_retention_days: int | None = Field(
         None,
         ge=1,
+        le=36_500,
         description="Days after which stored bodies may be dropped, by whole months. Empty: never. "
         "A `rebuild` can't recompute what was dropped, and says so.",
     )
@@ -267,168 +311,69 @@ class Settings(BaseSettings):
         "info", description="Least level that is logged. A line for each webhook is `info`."
     )
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        del file_secret_settings
-        return (
-            init_settings,
-            env_settings,
-            SecretFiles(settings_cls, dotenv_settings, SECRETS),
-            dotenv_settings,
-        )
+    @property
+    def faults(self) -> tuple[Fault, ...]:
+        """What is wrong with the settings, and did not keep the service from starting."""
+        return self._faults
 
-    @field_validator(
-        "ghl_location_id",
-        "automated_users",
-        "automated_sources",
-        "showing_calendars",
-        "cors_origins",
-        "trusted_proxies",
-        mode="before",
-    )
-    @classmethod
-    def _names(cls, value: object) -> object:
-        """Read `a,b` or a JSON array of texts."""
-        if not isinstance(value, str):
-            return value
-        text = value.strip()
-        if text.startswith("["):
-            return json.loads(text)
-        return frozenset(part.strip() for part in text.split(",") if part.strip())
-
-    @field_validator(
-        "time_zones",
-        "location_names",
-        "currencies",
-        "pipeline_stages",
-        "grade_parts",
-        mode="before",
-    )
-    @classmethod
-    def _json_object(cls, value: object) -> object:
-        if not isinstance(value, str):
-            return value
-        try:
-            return json.loads(value) if value.strip() else {}
-        except json.JSONDecodeError as error:
-            raise ValueError(f"is not JSON: {error}") from None
-
-    @field_validator(
-        "inbox_retention_days",
-        "redis_url",
-        "ghl_webhook_secret",
-        "metrics_token",
-        "metrics_address",
-        mode="before",
-    )
-    @classmethod
-    def _empty_is_none(cls, value: object) -> object:
-        return None if value == "" else value
-
-    @field_validator("trusted_proxies")
-    @classmethod
-    def _networks(cls, value: frozenset[str]) -> frozenset[str]:
-        for text in sorted(value):
-            try:
-                ip_network(text, strict=False)
-            except ValueError:
-                raise ValueError(f"{text!r} is no address and no network") from None
-        return value
-
-    @field_validator("automated_sources")
-    @classmethod
-    def _lower(cls, value: frozenset[str]) -> frozenset[str]:
-        return frozenset(item.lower() for item in value)
-
-    @field_validator("time_zones")
-    @classmethod
-    def _known_zones(cls, value: dict[str, str]) -> dict[str, str]:
-        unknown = sorted(set(value.values()) - available_timezones())
-        if unknown:
-            raise ValueError(f"no IANA time zone: {', '.join(unknown)}")
-        return value
-
-    @field_validator("currencies")
-    @classmethod
-    def _currency_codes(cls, value: dict[str, str]) -> dict[str, str]:
-        wrong = sorted(code for code in value.values() if not re.fullmatch("[A-Z]{3}", code))
-        if wrong:
-            raise ValueError(f"no ISO 4217 code: {', '.join(wrong)}")
-        return value
-
-    @field_validator("pipeline_stages")
-    @classmethod
-    def _known_stages(cls, value: dict[str, str]) -> dict[str, str]:
-        unknown = sorted(set(value.values()) - set(MAPPABLE_STAGES))
-        if unknown:
-            raise ValueError(
-                f"no stage that can be mapped: {', '.join(unknown)} "
-                f"(one of {', '.join(MAPPABLE_STAGES)})"
-            )
-        return value
-
-    @field_validator("grade_parts")
-    @classmethod
-    def _known_parts(cls, value: dict[str, GradePart]) -> dict[str, GradePart]:
-        unknown = sorted(set(value) - set(GRADE_PARTS))
-        if unknown or not value:
-            raise ValueError(
-                f"no part of the grade: {', '.join(unknown)} (one of {', '.join(GRADE_PARTS)})"
-            )
-        return value
-
-    @field_validator("ghl_public_keys")
-    @classmethod
-    def _usable_keys(cls, value: str) -> str:
-        try:
-            split_pem(value)
-        except UnusableKey as error:
-            raise ValueError(str(error)) from None
-        return value
-
-    @field_validator("listen_address", "metrics_address")
-    @classmethod
-    def _host_and_port(cls, value: str | None) -> str | None:
-        if value is None:
-            return None
-        host, separator, port = value.rpartition(":")
-        if not separator or not host or not port.isdecimal() or int(port) > 65535:
-            raise ValueError("is not host:port")
-        return value
-
-    @field_validator("database_url")
-    @classmethod
-    def _postgres_url(cls, value: SecretStr) -> SecretStr:
-        if not value.get_secret_value().startswith(("postgresql://", "postgres://")):
-            raise ValueError("is not a URL that starts with postgresql://")
-        return value
+    def fault(self, name: str) -> str | None:
+        """Return why a setting has no usable value; None where it has one."""
+        return next((one.problem for one in self._faults if one.setting == name), None)
 
     def zone(self, location_id: str) -> ZoneInfo:
         """Return the time zone of a location's reporting days."""
         return ZoneInfo(self.time_zones.get(location_id, self.time_zones.get("*", "UTC")))
 
 
-def host_and_port(address: str) -> tuple[str, int]:
-    """Return an address in its two parts; an IPv6 host without its brackets."""
-    host, _, port = address.rpartition(":")
-    return host.strip("[]"), int(port)
+@dataclass(frozen=True)
+class Loaded:
+    """Settings with their faults. A setting with a fault has its default."""
+
+    settings: Settings
+    faults: list[Fault]
+    notes: list[str]
+
+    @property
+    def fatal(self) -> bool:
+        """Tell whether the service can't run with these settings."""
+        return any(one.fatal and one.setting not in FALLBACKS for one in self.faults)
 
 
-def load_settings(**overrides: object) -> Settings:
-    """Read the settings; raise SettingsError with one line for each variable that is wrong."""
-    try:
-        return Settings(**overrides)  # type: ignore[arg-type]
-    except ValidationError as error:
-        problems = [
-            f"{'.'.join(str(part) for part in problem['loc']).upper()}: "
-            f"{problem['msg'].removeprefix('Value error, ')}"
-            for problem in error.errors()
-        ]
-        raise SettingsError(problems) from None
+def examine_settings(
+    *,
+    env_file: str | Path | None = ".env",
+    environment: Mapping[str, str] = os.environ,
+    overrides: Mapping[str, object] | None = None,
+) -> Loaded:
+    """Read the settings, and find everything that is wrong with them. Never raises."""
+    found = read_variables(Settings.model_fields, SECRETS, env_file, environment)
+    given: dict[str, Any] = {**found.values, **(overrides or {})}
+    faults = [fault for fault in found.faults if fault.setting not in (overrides or {})]
+    settings, wrong = validate(Settings, given, SECRETS)
+    faults += wrong
+    faults += _conflicts(settings, {fault.setting for fault in faults})
+    settings._faults = tuple(faults)
+    return Loaded(settings, faults, found.notes)
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings; raise SettingsError with one line for each fault.
+
+    `overrides` are nearer than the environment, and that than the file, which `_env_file` names.
+    """
+    env_file = overrides.pop("_env_file", ".env")
+    loaded = examine_settings(env_file=env_file, overrides=overrides)
+    if loaded.faults:
+        raise SettingsError([str(fault) for fault in loaded.faults])
+    return loaded.settings
+
+
+def _conflicts(settings: Settings, wrong: set[str | None]) -> list[Fault]:
+    """Find settings that are right by themselves, and wrong together."""
+    address = settings.metrics_address
+    if address is None or wrong & {"metrics_address", "listen_address"}:
+        return []
+    if values.overlap(address, settings.listen_address):
+        text = f"is the same as LISTEN_ADDRESS ({settings.listen_address}); choose another port"
+        return [Fault("METRICS_ADDRESS", text, "metrics_address")]
+    return []

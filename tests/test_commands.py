@@ -17,8 +17,7 @@ from exporter.demo.servers import EmbeddedPostgres
 from exporter.inbox.partitions import create_partitions, drop_old_partitions
 from exporter.projection.rebuild import RebuildRefused, rebuild
 from exporter.projection.rules import Rules
-from exporter.secret_files import SettingsError
-from exporter.settings import load_settings
+from exporter.settings import SettingsError, load_settings
 from tests.conftest import MakeService, Service, Signer, wait_until
 from tests.projecting import dump, project_all, received, store
 from tests.sender import Sender, contact

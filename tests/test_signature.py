@@ -23,8 +23,7 @@ from exporter.receiver.signature import (
     Verifier,
     split_pem,
 )
-from exporter.secret_files import SettingsError
-from exporter.settings import Settings, load_settings
+from exporter.settings import SettingsError, load_settings
 
 from .conftest import SHARED, Signer, needs_shared
 
@@ -226,7 +225,7 @@ def test_a_key_with_literal_line_ends_can_come_from_the_environment(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("GHL_PUBLIC_KEYS", FIRST.pem.replace("\n", "\\n"))
-    by = Verifier.from_pem(Settings().ghl_public_keys, accept_rsa=False)
+    by = Verifier.from_pem(load_settings().ghl_public_keys, accept_rsa=False)
     assert judged(by, [ed25519_signature(FIRST)]) is None
 
 
@@ -234,7 +233,7 @@ def test_keys_can_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     file = tmp_path / "keys.pem"
     file.write_text(FIRST.pem + SECOND.pem)
     monkeypatch.setenv("GHL_PUBLIC_KEYS_FILE", str(file))
-    assert len(split_pem(Settings().ghl_public_keys)) == 2
+    assert len(split_pem(load_settings().ghl_public_keys)) == 2
 
 
 UNUSABLE = {

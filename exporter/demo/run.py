@@ -27,8 +27,7 @@ from exporter.demo.signing import public_pem, signing_key
 from exporter.demo.traffic import LiveTraffic, last_received, write_history
 from exporter.output import Output
 from exporter.private_file import write_private
-from exporter.secret_files import SettingsError
-from exporter.settings import load_settings
+from exporter.settings import SettingsError, load_settings
 
 _ADDRESS = "127.0.0.1:12105"
 _JOB = "ghl-exporter"

@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 class GradePart(BaseModel):
     """One part: straight lines through its points, from (0, 0) on, flat after the last."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     weight: float = Field(gt=0)
     points: tuple[tuple[float, float], ...] = Field(min_length=1)

@@ -22,8 +22,7 @@ from exporter.database.migrations import migrate
 from exporter.demo.agency import Agency
 from exporter.demo.traffic import write_history
 from exporter.output import Output
-from exporter.secret_files import SettingsError
-from exporter.settings import Settings, load_settings
+from exporter.settings import Settings, SettingsError, load_settings
 from exporter.validate.functions import check_api, check_functions, check_webhooks
 from exporter.validate.performance import check_performance
 from exporter.validate.report import Report
