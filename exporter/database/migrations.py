@@ -54,6 +54,8 @@ async def migrate(connection: asyncpg.Connection) -> list[str]:
 
     Each file is one transaction. Copies that start together wait for one another.
     """
+    # Neither waiting for another instance nor an index over a long history ends half-way.
+    await connection.execute("SET statement_timeout = 0")
     await connection.execute("SELECT pg_advisory_lock($1)", MIGRATION_LOCK)
     try:
         await connection.execute(

@@ -73,6 +73,7 @@ class Inbox:
             self.spool.append, max_batch=settings.metrics_batch_size
         )
         self._drain_task: asyncio.Task[None] | None = None
+        self._drain_batch_size = _DRAIN_BATCH
 
     @property
     def database_up(self) -> bool:
@@ -260,7 +261,7 @@ class Inbox:
         self.availability.found(spooled=self.spool.events)
 
     async def _drain_batch(self) -> bool:
-        records = await self.spool.oldest(_DRAIN_BATCH)
+        records = await self.spool.oldest(self._drain_batch_size)
         if not records:
             return False
         connection = await self._connect()
@@ -272,9 +273,15 @@ class Inbox:
                     await insert_events(connection, [event for _, event in records])
             except (asyncpg.DataError, asyncpg.ProgramLimitExceededError):
                 done, refused = await self._insert_singly(connection, records)
+        except (asyncpg.QueryCanceledError, TimeoutError):
+            # More than a statement's time allows: fewer may fit.
+            self._drain_batch_size = max(1, len(records) // 2)
+            self._forget(connection)
+            raise
         except BaseException:
             self._forget(connection)
             raise
+        self._drain_batch_size = min(_DRAIN_BATCH, 2 * self._drain_batch_size)
         self._found(connection)
         # Killed before this line, the records are drained again: their keys are known.
         await self.spool.remove(done)

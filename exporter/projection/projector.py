@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 import asyncpg
 import structlog
 
-from exporter.database.connect import UNAVAILABLE
+from exporter.database.errors import UNAVAILABLE
 from exporter.database.locks import PROJECTION_LOCK
 from exporter.inbox.event import GHL, WORKFLOW, StoredEvent
 from exporter.live.metrics import LiveMetrics
 from exporter.projection.project import Counts, describe, project_batch
 from exporter.projection.rules import Rules
+from exporter.tasks import raise_if_cancelled
 
 log = structlog.get_logger()
 
@@ -37,22 +38,29 @@ class Projector:
         self._batch_size = batch_size
         self._limit = batch_size
         self._poison: dict[int, str] = {}
+        self._projecting = False
 
     async def step(self) -> int:
         """Project the oldest pending events and return how many left the queue.
 
         An event that breaks its batch is found by halving the batches, and set aside with its
-        error. Raises one of `UNAVAILABLE`.
+        error. A batch that takes longer than a statement may (`statement_timeout`) is halved too.
+        Raises one of `UNAVAILABLE`.
         """
         started = time.monotonic()
         try:
             ids, events, counts = await self._project()
-        except UNAVAILABLE:
-            raise
         except Exception as error:  # whatever one event provokes must not stop the others
+            raise_if_cancelled(error)
+            if isinstance(error, UNAVAILABLE) and not self._took_too_long(error):
+                raise
             if self._limit > 1:
                 self._limit //= 2
+                if self._took_too_long(error):
+                    log.warning("projection_too_slow", next_batch=self._limit)
                 return 1
+            if isinstance(error, TimeoutError):
+                raise  # one event alone is never that slow: the server is
             await self._condemn(error)
             return 1
         if not ids:
@@ -62,10 +70,23 @@ class Projector:
         self._count(counts, events, time.monotonic() - started)
         return len(ids)
 
+    def _took_too_long(self, error: Exception) -> bool:
+        """Tell whether a statement that projects was cancelled, which fewer events can avoid.
+
+        Waiting for the projection's lock can be cancelled as well, and is no event's fault.
+        """
+        return (
+            self._projecting
+            and isinstance(error, asyncpg.QueryCanceledError | TimeoutError)
+            and not self._connection.is_closed()
+        )
+
     async def _project(self) -> tuple[list[int], list[StoredEvent], Counts]:
+        self._projecting = False
         async with self._connection.transaction():
             # A rebuild swaps the tables under the same lock.
             await self._connection.execute("SELECT pg_advisory_xact_lock($1)", PROJECTION_LOCK)
+            self._projecting = True
             rows = await self._connection.fetch(_PENDING, self._limit)
             ids = [row["id"] for row in rows]
             # A body that was dropped by age has nothing left to tell.

@@ -75,6 +75,9 @@ async def rebuild(
     live = await connection.fetchval("SELECT current_schema()")
     work = _Rebuild(connection, reader, rules, live, progress)
     try:
+        # Statements over the whole history take as long as they take.
+        for one in (connection, reader):
+            await one.execute("SET statement_timeout = 0")
         await work.make_tables()
         await work.catch_up()
         # From here to the swap the projection waits; webhooks are received all the while.
