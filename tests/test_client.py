@@ -1,7 +1,6 @@
 """The Python client as the platform uses it: what it tells arrives, and it is never in the way."""
 
 import asyncio
-import logging
 import os
 import time
 from collections.abc import AsyncIterator
@@ -13,13 +12,12 @@ import pytest
 
 from exporter.api.keys import create_key, revoke_key
 from exporter.client import AsyncClient, Client, ClientError
-from exporter.client.tracking import Interaction, Stage
+from exporter.client.types import ConversionStage, Interaction, Stage
 from exporter.stages import STAGES
 from exporter.tracking import INTERACTIONS
 from tests.conftest import MakeService, Service, wait_until
 
 ABSENCE = float(os.environ.get("ABSENCE", "10"))
-logging.getLogger("exporter.client").setLevel(logging.CRITICAL)
 
 
 @pytest.fixture
@@ -114,9 +112,9 @@ async def test_a_wrong_call_is_counted_and_stops_no_other(
     service: Service, connection: asyncpg.Connection, key: str
 ) -> None:
     async with AsyncClient(service.url, key, location_id="loc") as client:
-        assert not await client.track_conversion_stage("c", "sold")  # type: ignore[arg-type]
+        assert not await client.track_conversion_stage("c", "sold")  # type: ignore[call-overload]
         assert not client.track_conversion_stage("", "lead_created")
-        assert not client.track_conversion_stage("c", "lead_created", more={1: 2})
+        assert not client.track_conversion_stage("c", "lead_created", more=1)  # type: ignore[call-overload]
         assert not client.track_conversion_stage("c", "ai_qualified", ai_score=float("nan"))
         assert client.track_conversion_stage("c", "lead_created")
         assert await client.flush()
@@ -191,13 +189,14 @@ async def test_a_time_without_the_exporter_under_load_loses_nothing_and_slows_no
 
 def test_the_types_say_what_the_exporter_takes() -> None:
     assert get_args(Stage) == STAGES
+    assert tuple(ConversionStage) == STAGES
     assert get_args(Interaction) == INTERACTIONS
 
 
 def test_whatever_is_passed_and_whenever_nothing_is_raised() -> None:
     client = Client("http://127.0.0.1:9", "a key\n", location_id="loc")
-    assert not client.track_agent_activity("ann", occurred_at="today")  # type: ignore[arg-type]
-    assert not client.track_agent_activity("ann", more=2**70)
+    assert not client.track_agent_activity("ann", occurred_at="today")
+    assert not client.track_agent_activity("ann", more=2**70)  # type: ignore[call-overload]
     assert client.get_health() is None
     client.close(0.1)
     assert not client.track_agent_activity("ann")

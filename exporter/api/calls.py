@@ -44,6 +44,8 @@ def _time(value: object) -> datetime | None:
 Id = Annotated[str, AfterValidator(_text)]
 Time = Annotated[AwareDatetime | None, BeforeValidator(_time)]
 Number = Annotated[float, Field(allow_inf_nan=False, strict=True)]
+Amount = Annotated[Number, Field(ge=0)]
+Score = Annotated[Number, Field(ge=0, le=100)]
 
 
 class Call(BaseModel):
@@ -68,9 +70,9 @@ class Conversion(Call):
     contact_id: Id
     stage: Annotated[Literal[STAGES], BeforeValidator(_lower)]  # type: ignore[valid-type]
     opportunity_id: Id | None = None
-    deal_value: Number | None = Field(None, description="In the location's currency.")
+    deal_value: Amount | None = Field(None, description="In the location's currency.")
     agent_id: Id | None = Field(None, description="GHL user who closed the deal.")
-    ai_score: Number | None = Field(None, description="The AI's score of the lead.")
+    ai_score: Score | None = Field(None, description="The AI's score of the lead, 0 to 100.")
 
 
 class AgentActivity(Call):
@@ -79,7 +81,7 @@ class AgentActivity(Call):
     agent_id: Id
     activity_type: Id | None = None
     contact_id: Id | None = None
-    response_time_minutes: Annotated[Number, Field(ge=0)] | None = None
+    response_time_minutes: Amount | None = None
     ai_recommendation_used: StrictBool | None = None
 
 
@@ -90,7 +92,7 @@ class PropertyRecommendation(Call):
     contact_id: Id | None = None
     property_id: Id | None = None
     agent_id: Id | None = None
-    recommendation_score: Number | None = Field(None, description="The AI's confidence.")
+    recommendation_score: Amount | None = Field(None, description="The AI's confidence.")
 
 
 class PropertyInteraction(Call):

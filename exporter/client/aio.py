@@ -1,18 +1,19 @@
-"""The client inside an event loop."""
+"""The client for programs with event loops."""
 
 import asyncio
-import contextlib
+import concurrent.futures
 import logging
-from collections.abc import Generator
+import weakref
+from collections.abc import Callable, Generator
+from datetime import date
 from types import TracebackType
-from typing import Any, Generic, TypeVar
-from urllib.parse import quote
+from typing import Any, Generic, TypeVar, overload
 
-from exporter.client.outbox import Outbox
-from exporter.client.sender import ClientError, Sender
-from exporter.client.tracking import TracksCalls
-
-log = logging.getLogger("exporter.client")
+from .errors import ClientError
+from .questions import HEALTH, Asks, Question
+from .tracking import TracksCalls
+from .types import Id
+from .worker import Worker
 
 T = TypeVar("T")
 
@@ -31,12 +32,13 @@ class Ready(Generic[T]):
         return bool(self.value)
 
 
-class AsyncClient(TracksCalls[Ready[bool], Ready[str]]):
-    """Tell and ask the exporter, from an event loop.
+class AsyncClient(Asks, TracksCalls[Ready[bool], Ready[str]]):
+    """Track and ask, from any event loop, from several, and from none.
 
     `location_id`: where a call or a question names none. `queue_size`: calls that may wait; beyond
     it calls are dropped and counted. `timeout`: seconds that one request may take.
-    `raise_errors`: raise ClientError instead of returning False or None.
+    `raise_errors`: raise ClientError instead of returning False or None. Raises ArgumentError
+    where one of these is wrong.
     """
 
     def __init__(
@@ -44,44 +46,38 @@ class AsyncClient(TracksCalls[Ready[bool], Ready[str]]):
         url: str,
         key: str,
         *,
-        location_id: str | None = None,
+        location_id: Id | None = None,
         queue_size: int = 100_000,
         timeout: float = 10.0,
         raise_errors: bool = False,
     ) -> None:
-        self._url = url
-        self._key = key
-        self._location_id = location_id
-        self._timeout = timeout
-        self._raise_errors = raise_errors
-        self._outbox = Outbox(queue_size)
-        self._sender: Sender | None = None
-        self._task: asyncio.Task[None] | None = None
+        self._set_up(Worker(url, key, queue_size, timeout), location_id, raise_errors)
+        weakref.finalize(self, self._worker.retire).atexit = False
 
     async def start(self) -> None:
-        """Begin to send. What was queued before is sent too."""
-        if self._sender is None:
-            self._outbox.open()
-            self._sender = Sender(self._url, self._key, self._outbox, self._timeout)
-            self._task = asyncio.create_task(self._sender.run())
-            self._sender.wake()
+        """Begin to send; also again after a close. The first call does so too."""
+        self._worker.start()
 
     async def flush(self, timeout: float = 30.0) -> bool:
         """Wait until everything is with the exporter; return False after `timeout` seconds."""
-        return self._sender is not None and await self._sender.drained(timeout)
+        try:
+            return await _result(self._worker.drained(timeout), timeout)
+        except ClientError:
+            return False
 
     async def close(self, timeout: float = 5.0) -> None:
-        """Send what waits for at most `timeout` seconds; what is left is dropped, and counted."""
-        if self._sender is None or self._task is None:
+        """Send what waits for at most `timeout` seconds; what is left is lost, logged, counted."""
+        if not self._worker.seal():
             return
-        await self._sender.drained(timeout)
-        self._task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._task
-        await self._sender.close()
-        self._sender = self._task = None
-        if lost := self._outbox.close():
-            log.error("closed with %d calls that the exporter never took", lost)
+        try:
+            if self._worker.stats.waiting:
+                await self.flush(timeout)
+        finally:
+            ended = self._worker.finish()
+        try:
+            await _result(ended, 0)
+        except ClientError:
+            return
 
     async def __aenter__(self) -> "AsyncClient":
         await self.start()
@@ -101,64 +97,76 @@ class AsyncClient(TracksCalls[Ready[bool], Ready[str]]):
     def _tracking_id(self, tracking_id: str) -> Ready[str]:
         return Ready(tracking_id)
 
-    def _wake(self) -> None:
-        if self._sender is not None:
-            self._sender.wake()
-
     async def get_executive_dashboard_metrics(
         self,
-        location_id: str | None = None,
+        location_id: Id | None = None,
         days: int = 30,
         *,
-        until: str | None = None,
+        until: str | date | None = None,
         include_trends: bool = False,
     ) -> dict[str, Any] | None:
         """Return the dashboard, rates in percent; None where it can't be had."""
-        trends = "true" if include_trends else None
-        query = {"days": days, "until": until, "include_trends": trends}
-        return await self._ask("dashboard", location_id, query)
+        return await self._ask(lambda: self._dashboard(location_id, days, until, include_trends))
 
     async def get_business_dashboard_metrics(
-        self, location_id: str | None = None, days: int = 30
+        self, location_id: Id | None = None, days: int = 30
     ) -> dict[str, Any] | None:
         """Return the summary, rates in percent; None where it can't be had."""
-        return await self._ask("summary", location_id, {"days": days})
+        return await self._ask(lambda: self._summary(location_id, days))
 
     async def calculate_revenue_per_lead(
-        self, location_id: str | None = None, days: int = 30
+        self, location_id: Id | None = None, days: int = 30
     ) -> float | None:
         """Return revenue per lead, in the location's currency; None also where it has no value."""
-        answer = await self._ask("revenue-metrics", location_id, {"days": days})
-        return None if answer is None else answer["figures"]["ghl_revenue_per_lead"]
+        return await self._ask(lambda: self._revenue(location_id, days))
+
+    @overload
+    async def get_agent_productivity_metrics(
+        self, agent_id: Id | None = None, location_id: Id | None = None, days: int = 30
+    ) -> list[dict[str, Any]] | None: ...
+
+    @overload
+    async def get_agent_productivity_metrics(
+        self, agent_id: Id, days: int
+    ) -> list[dict[str, Any]] | None: ...
 
     async def get_agent_productivity_metrics(
-        self, agent_id: str | None = None, location_id: str | None = None, days: int = 30
+        self, *positional: Any, **named: Any
     ) -> list[dict[str, Any]] | None:
-        """Return the figures of an agent, or of all, best first; None where they can't be had."""
-        query = {"days": days, "agent_id": agent_id}
-        answer = await self._ask("agent-performance", location_id, query)
-        return None if answer is None else answer["agents"]
+        """Return the figures of an agent, or of all, best first; None where they can't be had.
+
+        A number as the second argument is `days`, as in the first design.
+        """
+        return await self._ask(lambda: self._agents(positional, named))
 
     async def get_health(self) -> dict[str, Any] | None:
         """Return how the exporter is, and what waits; None where it can't be had."""
-        return await self._get("health", {})
+        return await self._ask(lambda: HEALTH)
 
-    async def _ask(
-        self, endpoint: str, location_id: str | None, query: dict[str, Any]
-    ) -> dict[str, Any] | None:
-        place = location_id or self._location_id
-        if place is None:
-            self._fail("say which location: the client was made without one")
-            return None
-        return await self._get(f"{endpoint}/{quote(place, safe='')}", query)
-
-    async def _get(self, path: str, query: dict[str, Any]) -> dict[str, Any] | None:
+    async def _ask(self, make: Callable[[], Question[T]]) -> T | None:
         try:
-            if self._sender is None:
-                raise ClientError("the client is not started")
-            return await self._sender.get(path, query)
+            question = make()
+            asked = self._worker.ask(question.path, question.query)
+            return question.answer(await _result(asked, self._worker.timeout))
         except ClientError as error:
             if self._raise_errors:
                 raise
-            log.warning("%s", error)
+            self._throttle.log(logging.WARNING, type(error).__name__, str(error))
             return None
+
+
+async def _result(future: concurrent.futures.Future[T], seconds: float) -> T:
+    """Wait for the thread. Raises ClientError where it ended, or takes longer than it may.
+
+    A cancellation of the caller is passed on to the thread's work, and raised.
+    """
+    try:
+        async with asyncio.timeout(seconds + 1):
+            return await asyncio.wrap_future(future)
+    except TimeoutError:
+        raise ClientError(f"no answer within {seconds:g} s") from None
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if future.cancelled() and task is not None and not task.cancelling():
+            raise ClientError("the client is closed") from None
+        raise

@@ -1,49 +1,60 @@
-"""The client without an event loop: a thread of its own sends; reads wait for their answer."""
+"""The client for programs without event loops: reads wait for their answer."""
 
-import asyncio
-import threading
-from collections.abc import Coroutine
+import concurrent.futures
+import logging
+import weakref
+from collections.abc import Callable
+from datetime import date
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
-from exporter.client.aio import AsyncClient
-from exporter.client.tracking import TracksCalls
+from .errors import ClientError
+from .questions import HEALTH, Asks, Question
+from .tracking import TracksCalls
+from .types import Id
+from .worker import Worker
 
 T = TypeVar("T")
 
 
-class Client(TracksCalls[bool, str]):
-    """Tell and ask the exporter, from any thread. Takes what `AsyncClient` takes.
+class Client(Asks, TracksCalls[bool, str]):
+    """Track and ask, from any thread.
 
-    Close it, or leave its block, at the end: what waits is sent then.
+    Close it, or leave its block, at the end: what waits is sent then. Takes what `AsyncClient`
+    takes: `location_id`, `queue_size`, `timeout`, `raise_errors`. Raises ArgumentError where one of
+    these is wrong.
     """
 
-    def __init__(self, url: str, key: str, **options: Any) -> None:
-        self._inner = AsyncClient(url, key, **options)
-        self._outbox = self._inner._outbox
-        self._location_id = self._inner._location_id
-        self._raise_errors = self._inner._raise_errors
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(
-            target=self._loop.run_forever, name="ghl-exporter-client", daemon=True
-        )
-        self._thread.start()
-        self._run(self._inner.start())
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        *,
+        location_id: Id | None = None,
+        queue_size: int = 100_000,
+        timeout: float = 10.0,
+        raise_errors: bool = False,
+    ) -> None:
+        self._set_up(Worker(url, key, queue_size, timeout), location_id, raise_errors)
+        weakref.finalize(self, self._worker.retire).atexit = False
+
+    def start(self) -> None:
+        """Begin to send; also again after a close. The first call does so too."""
+        self._worker.start()
 
     def flush(self, timeout: float = 30.0) -> bool:
         """Wait until everything is with the exporter; return False after `timeout` seconds."""
-        return bool(self._ask(self._inner.flush(timeout)))
+        try:
+            return _result(self._worker.drained(timeout), timeout)
+        except ClientError:
+            return False
 
     def close(self, timeout: float = 5.0) -> None:
-        """Send what waits for at most `timeout` seconds; what is left is dropped, and counted."""
-        if self._loop.is_closed():
-            return
-        self._run(self._inner.close(timeout))
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        """Send what waits for at most `timeout` seconds; what is left is lost, logged, counted."""
+        self._worker.close(timeout)
 
     def __enter__(self) -> "Client":
+        self.start()
         return self
 
     def __exit__(
@@ -60,54 +71,71 @@ class Client(TracksCalls[bool, str]):
     def _tracking_id(self, tracking_id: str) -> str:
         return tracking_id
 
-    def _wake(self) -> None:
-        if not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(self._inner._wake)
-
-    def _ask(self, work: Coroutine[Any, Any, T | None]) -> T | None:
-        """Wait for an answer; None, or ClientError where errors are to be raised, once closed."""
-        if self._loop.is_closed():
-            work.close()
-            self._fail("the client is closed")
-            return None
-        return self._run(work)
-
-    def _run(self, work: Coroutine[Any, Any, T]) -> T:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
     def get_executive_dashboard_metrics(
         self,
-        location_id: str | None = None,
+        location_id: Id | None = None,
         days: int = 30,
         *,
-        until: str | None = None,
+        until: str | date | None = None,
         include_trends: bool = False,
     ) -> dict[str, Any] | None:
         """Return the dashboard, rates in percent; None where it can't be had."""
-        return self._ask(
-            self._inner.get_executive_dashboard_metrics(
-                location_id, days, until=until, include_trends=include_trends
-            )
-        )
+        return self._ask(lambda: self._dashboard(location_id, days, until, include_trends))
 
     def get_business_dashboard_metrics(
-        self, location_id: str | None = None, days: int = 30
+        self, location_id: Id | None = None, days: int = 30
     ) -> dict[str, Any] | None:
         """Return the summary, rates in percent; None where it can't be had."""
-        return self._ask(self._inner.get_business_dashboard_metrics(location_id, days))
+        return self._ask(lambda: self._summary(location_id, days))
 
     def calculate_revenue_per_lead(
-        self, location_id: str | None = None, days: int = 30
+        self, location_id: Id | None = None, days: int = 30
     ) -> float | None:
         """Return revenue per lead, in the location's currency; None also where it has no value."""
-        return self._ask(self._inner.calculate_revenue_per_lead(location_id, days))
+        return self._ask(lambda: self._revenue(location_id, days))
+
+    @overload
+    def get_agent_productivity_metrics(
+        self, agent_id: Id | None = None, location_id: Id | None = None, days: int = 30
+    ) -> list[dict[str, Any]] | None: ...
+
+    @overload
+    def get_agent_productivity_metrics(
+        self, agent_id: Id, days: int
+    ) -> list[dict[str, Any]] | None: ...
 
     def get_agent_productivity_metrics(
-        self, agent_id: str | None = None, location_id: str | None = None, days: int = 30
+        self, *positional: Any, **named: Any
     ) -> list[dict[str, Any]] | None:
-        """Return the figures of an agent, or of all, best first; None where they can't be had."""
-        return self._ask(self._inner.get_agent_productivity_metrics(agent_id, location_id, days))
+        """Return the figures of an agent, or of all, best first; None where they can't be had.
+
+        A number as the second argument is `days`, as in the first design.
+        """
+        return self._ask(lambda: self._agents(positional, named))
 
     def get_health(self) -> dict[str, Any] | None:
         """Return how the exporter is, and what waits; None where it can't be had."""
-        return self._ask(self._inner.get_health())
+        return self._ask(lambda: HEALTH)
+
+    def _ask(self, make: Callable[[], Question[T]]) -> T | None:
+        try:
+            question = make()
+            asked = self._worker.ask(question.path, question.query)
+            return question.answer(_result(asked, self._worker.timeout))
+        except ClientError as error:
+            if self._raise_errors:
+                raise
+            self._throttle.log(logging.WARNING, type(error).__name__, str(error))
+            return None
+
+
+def _result(future: concurrent.futures.Future[T], seconds: float) -> T:
+    """Wait for the thread. Raises ClientError where it ended, or takes longer than it may."""
+    try:
+        return future.result(seconds + 1)
+    except TimeoutError:
+        raise ClientError(f"no answer within {seconds:g} s") from None
+    except concurrent.futures.CancelledError:
+        raise ClientError("the client is closed") from None
+    finally:
+        future.cancel()

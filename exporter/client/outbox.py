@@ -1,20 +1,22 @@
 """What waits to be sent: bounded, safe to fill from any thread, taken in batches of one kind."""
 
-import logging
 import threading
 from collections import deque
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from itertools import islice
 
-log = logging.getLogger("exporter.client")
-
 Body = bytes
 
 
 @dataclass
 class Stats:
-    """What became of the calls. `dropped` were never sent: the queue was full, or it closed."""
+    """What became of the calls.
+
+    `sent`: the exporter has them. `rejected`: refused, at the call or by the exporter. `dropped`:
+    the queue was full, or the client closed. `retries`: requests that failed; `unexpected`: those
+    among them whose answer was not the exporter's (a redirect, a login page, a proxy's error).
+    """
 
     queued: int = 0
     waiting: int = 0
@@ -22,6 +24,7 @@ class Stats:
     rejected: int = 0
     dropped: int = 0
     retries: int = 0
+    unexpected: int = 0
 
 
 class Outbox:
@@ -34,8 +37,25 @@ class Outbox:
         self._count = 0
         self._number = 0
         self._stats = Stats()
-        self._dropping = False
         self._closed = False
+
+    def forget(self) -> None:
+        """Begin anew in a process that was forked: what waits is its parent's to send."""
+        self._lock = threading.Lock()
+        self._waiting = {}
+        self._count = 0
+        self._stats = Stats()
+
+    @property
+    def closed(self) -> bool:
+        """Whether it takes no calls."""
+        return self._closed
+
+    def seal(self) -> bool:
+        """Take no more calls; return False where it took none before."""
+        with self._lock:
+            before, self._closed = self._closed, True
+        return not before
 
     def open(self) -> None:
         """Take calls again after a close."""
@@ -53,9 +73,6 @@ class Outbox:
                 self._count += 1
                 self._stats.queued += 1
                 self._waiting.setdefault(call, deque()).append((self._number, body))
-            first, self._dropping = full and not self._dropping, full
-        if first:
-            log.warning("the queue is closed, or full (%d calls): calls are dropped", self._most)
         return not full
 
     def peek(self, most: int) -> tuple[str, list[Body]] | None:
@@ -73,6 +90,8 @@ class Outbox:
         Where there are wrong ones nothing was sent, and the others wait on.
         """
         with self._lock:
+            if call not in self._waiting:  # it closed meanwhile
+                return
             waiting = self._waiting[call]
             taken = [waiting.popleft() for _ in range(count)]
             kept = [item for place, item in enumerate(taken) if wrong and place not in wrong]
@@ -81,10 +100,11 @@ class Outbox:
             self._stats.rejected += len(wrong)
             self._stats.sent += 0 if wrong else count
 
-    def retried(self) -> None:
-        """Count a try that failed."""
+    def retried(self, *, unexpected: bool = False) -> None:
+        """Count a request that failed. `unexpected`: its answer was not the exporter's."""
         with self._lock:
             self._stats.retries += 1
+            self._stats.unexpected += unexpected
 
     def refused(self) -> None:
         """Count a call that was not even queued, for it is not valid."""

@@ -1,85 +1,70 @@
-"""What the platform can tell, by the method names that it knows; once for both clients."""
+"""The tracking methods of both clients, by the names that the platform knows."""
 
 import logging
-from collections.abc import Callable
-from datetime import UTC, datetime
-from types import TracebackType
-from typing import Any, Generic, Literal, TypeVar
+from collections import OrderedDict
+from collections.abc import Mapping
+from typing import Any, Generic, Literal, TypeVar, Unpack, overload
 from uuid import uuid4
 
-import orjson
-from pydantic import ValidationError
-
-from exporter import tracking
-from exporter.api.calls import MODELS
-from exporter.client.outbox import Outbox, Stats
-from exporter.client.sender import ClientError
-
-log = logging.getLogger("exporter.client")
+from .. import tracking
+from ..fields import clean_text
+from .encode import KNOWN, convert, encode
+from .errors import ArgumentError, ClientError
+from .forms import read_arguments
+from .log import Throttle
+from .outbox import Stats
+from .processing import Processing
+from .types import (
+    ActivityOptions,
+    Common,
+    CompletionOptions,
+    ConversionOptions,
+    ConversionStage,
+    FirstConversionOptions,
+    Id,
+    Interaction,
+    Moments,
+    Number,
+    RecommendationOptions,
+    Stage,
+)
+from .values import reason
+from .worker import Worker
 
 Queued = TypeVar("Queued")
 TrackingId = TypeVar("TrackingId")
-Stage = Literal[
-    "lead_created",
-    "ai_qualified",
-    "human_contacted",
-    "appointment_scheduled",
-    "property_showing",
-    "offer_submitted",
-    "contract_signed",
-    "deal_closed",
-]
-Interaction = Literal["viewed", "liked", "scheduled", "rejected", "shared"]
-
-
-class Processing:
-    """The processing of one webhook: set what came of it; leaving the block completes it.
-
-    An exception in the block makes it a failure, and goes on to whoever called.
-    """
-
-    def __init__(self, complete: Callable[["Processing"], object], tracking_id: str) -> None:
-        self._complete = complete
-        self.tracking_id = tracking_id
-        self.success = True
-        self.enrichment_data: dict[str, Any] | None = None
-        self.ai_activated: bool | None = None
-
-    def __enter__(self) -> "Processing":
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        if kind is not None:
-            self.success = False
-        self._complete(self)
-
-    async def __aenter__(self) -> "Processing":
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.__exit__(kind, error, trace)
+Data = Mapping[str, Any]
+# Webhooks that are processed at the same time.
+_MOST_STARTS = 10_000
 
 
 class TracksCalls(Generic[Queued, TrackingId]):
     """The tracking methods. Each queues and returns at once: True, or False where it can't.
 
-    `location_id` may be left out where the client was made with one. `occurred_at` (with an
-    offset) is now, `idempotency_key` a new one, unless given: what is sent twice counts once.
+    Ids are text, int, UUID or Enum; numbers int, float, Decimal or NumPy's. `location_id` may be
+    left out where the client was made with one. `occurred_at`, with an offset, is now unless given.
+    `idempotency_key` is a new one unless given: what is sent twice with one key counts once.
+    `metadata` goes along; where it can't be written the call goes without it, and that is logged.
+
+    The first design's positional arguments work too. Where these leave open which location is
+    meant, the call is refused.
     """
 
-    _outbox: Outbox
+    _worker: Worker
     _location_id: str | None
     _raise_errors: bool
+
+    def _set_up(self, worker: Worker, location_id: Id | None, raise_errors: bool) -> None:
+        self._worker = worker
+        self._raise_errors = raise_errors
+        self._location_id = None
+        if location_id is not None:
+            self._location_id = clean_text(convert("location_id", location_id).strip())
+            if self._location_id is None:
+                raise ArgumentError("location_id", "must be a text of 1 to 255 bytes")
+        self._throttle = Throttle()
+        # Of starts that named their location: it is their completion's too.
+        self._places: OrderedDict[str, str] = OrderedDict()
 
     def _queued(self, queued: bool) -> Queued:
         raise NotImplementedError
@@ -87,212 +72,297 @@ class TracksCalls(Generic[Queued, TrackingId]):
     def _tracking_id(self, tracking_id: str) -> TrackingId:
         raise NotImplementedError
 
-    def _wake(self) -> None:
-        raise NotImplementedError
-
     @property
     def stats(self) -> Stats:
         """How many calls were queued, sent, rejected, dropped, and how many wait."""
-        return self._outbox.stats
+        return self._worker.stats
 
+    @overload
     def track_webhook_start(
         self,
-        webhook_type: str | None = None,
+        webhook_type: Id | None = None,
         *,
-        location_id: str | None = None,
-        tracking_id: str | None = None,
-        occurred_at: datetime | None = None,
-        **more: Any,
-    ) -> TrackingId:
-        """Tell that a webhook's processing begins; return the tracking id for its completion."""
-        chosen = tracking_id or uuid4().hex
-        self._tell(
-            tracking.WEBHOOK_START,
-            {"webhook_type": webhook_type, "tracking_id": chosen, **more},
-            location_id,
-            occurred_at,
-        )
+        tracking_id: Id | None = None,
+        contact_id: Id | None = None,
+        **more: Unpack[Common],
+    ) -> TrackingId: ...
+
+    @overload
+    def track_webhook_start(
+        self,
+        location_id: Id,
+        contact_id: Id,
+        webhook_type: Id | None = None,
+        metadata: Data | None = None,
+        *,
+        tracking_id: Id | None = None,
+        **more: Unpack[Moments],
+    ) -> TrackingId: ...
+
+    def track_webhook_start(self, *positional: Any, **named: Any) -> Any:
+        """Report that a webhook's processing begins; return the tracking id for its completion."""
+        try:
+            given = named.get("tracking_id")
+            chosen = uuid4().hex if given is None else convert("tracking_id", given)
+        except ArgumentError as error:
+            self._refuse("track_webhook_start", error)
+            return self._tracking_id(uuid4().hex)
+        self._track("track_webhook_start", positional, {**named, "tracking_id": chosen})
         return self._tracking_id(chosen)
 
+    @overload
     def track_webhook_completion(
         self,
-        tracking_id: str,
+        tracking_id: Id,
         success: bool,
-        *,
-        enrichment_data: dict[str, Any] | None = None,
+        enrichment_data: Data | None = None,
         ai_activated: bool | None = None,
-        location_id: str | None = None,
-        occurred_at: datetime | None = None,
-        **more: Any,
-    ) -> Queued:
-        """Tell that a webhook's processing ended."""
-        fields = {
-            "tracking_id": tracking_id,
-            "success": success,
-            "enrichment_data": enrichment_data,
-            "ai_activated": ai_activated,
-        }
-        told = {**fields, **more}
-        return self._queued(self._tell(tracking.WEBHOOK_COMPLETION, told, location_id, occurred_at))
+        **more: Unpack[CompletionOptions],
+    ) -> Queued: ...
+
+    @overload
+    def track_webhook_completion(
+        self,
+        tracking_id: Id,
+        location_id: Id,
+        contact_id: Id,
+        success: bool,
+        error_message: str | None = None,
+        webhook_type: Id | None = None,
+        enrichment_data: Data | None = None,
+        *,
+        ai_activated: bool | None = None,
+        **more: Unpack[Moments],
+    ) -> Queued: ...
+
+    def track_webhook_completion(self, *positional: Any, **named: Any) -> Any:
+        """Report that a webhook's processing ended.
+
+        Its location is that of the start, where this client reported the start.
+        """
+        return self._queued(self._track("track_webhook_completion", positional, named))
 
     def webhook(
-        self, webhook_type: str | None = None, *, location_id: str | None = None
+        self,
+        webhook_type: Id | None = None,
+        *,
+        location_id: Id | None = None,
+        contact_id: Id | None = None,
     ) -> Processing:
-        """Return a context manager that tells a processing's start and its end."""
+        """Return a context manager that reports a processing's start and its end."""
         tracking_id = uuid4().hex
-        self.track_webhook_start(webhook_type, location_id=location_id, tracking_id=tracking_id)
+        place = {"location_id": location_id, "contact_id": contact_id, "tracking_id": tracking_id}
+        self._track("track_webhook_start", (), {"webhook_type": webhook_type, **place})
 
         def complete(processing: Processing) -> None:
-            self.track_webhook_completion(
-                tracking_id,
-                processing.success,
-                enrichment_data=processing.enrichment_data,
-                ai_activated=processing.ai_activated,
-                location_id=location_id,
-            )
+            outcome = {
+                "success": processing.success,
+                "enrichment_data": processing.enrichment_data,
+                "ai_activated": processing.ai_activated,
+            }
+            self._track("track_webhook_completion", (), {**outcome, **place})
 
         return Processing(complete, tracking_id)
 
+    @overload
     def track_conversion_stage(
         self,
-        contact_id: str,
-        stage: Stage,
-        *,
-        ai_score: float | None = None,
-        agent_id: str | None = None,
-        deal_value: float | None = None,
-        opportunity_id: str | None = None,
-        location_id: str | None = None,
-        occurred_at: datetime | None = None,
-        idempotency_key: str | None = None,
-        **more: Any,
-    ) -> Queued:
-        """Tell that a contact reached a stage. `deal_value` is in the location's currency."""
-        fields = {
-            "contact_id": contact_id,
-            "stage": stage,
-            "ai_score": ai_score,
-            "agent_id": agent_id,
-            "deal_value": deal_value,
-            "opportunity_id": opportunity_id,
-        }
-        told = {**fields, **more}
-        return self._queued(
-            self._tell(tracking.CONVERSION, told, location_id, occurred_at, idempotency_key)
-        )
+        contact_id: Id,
+        stage: Stage | ConversionStage,
+        ai_score: Number | None = None,
+        deal_value: Number | None = None,
+        **more: Unpack[ConversionOptions],
+    ) -> Queued: ...
+
+    @overload
+    def track_conversion_stage(
+        self,
+        contact_id: Id,
+        location_id: Id,
+        stage: str,
+        ai_score: Number | None = None,
+        agent_id: Id | None = None,
+        deal_value: Number | None = None,
+        metadata: Data | None = None,
+        **more: Unpack[FirstConversionOptions],
+    ) -> Queued: ...
+
+    def track_conversion_stage(self, *positional: Any, **named: Any) -> Any:
+        """Report that a contact reached a stage.
+
+        `deal_value` is in the location's currency, `ai_score` from 0 to 100.
+        """
+        return self._queued(self._track("track_conversion_stage", positional, named))
 
     # The same call under the name that the platform's services use for it.
     track_lead_conversion = track_conversion_stage
 
+    @overload
     def track_agent_activity(
         self,
-        agent_id: str,
-        activity_type: str | None = None,
-        *,
-        contact_id: str | None = None,
-        response_time_minutes: float | None = None,
+        agent_id: Id,
+        activity_type: Id | None = None,
         ai_recommendation_used: bool | None = None,
-        location_id: str | None = None,
-        occurred_at: datetime | None = None,
-        idempotency_key: str | None = None,
-        **more: Any,
-    ) -> Queued:
-        """Tell that an agent did something."""
-        fields = {
-            "agent_id": agent_id,
-            "activity_type": activity_type,
-            "contact_id": contact_id,
-            "response_time_minutes": response_time_minutes,
-            "ai_recommendation_used": ai_recommendation_used,
-        }
-        told = {**fields, **more}
-        return self._queued(
-            self._tell(tracking.AGENT_ACTIVITY, told, location_id, occurred_at, idempotency_key)
-        )
+        **more: Unpack[ActivityOptions],
+    ) -> Queued: ...
 
-    track_agent_performance = track_agent_activity
+    @overload
+    def track_agent_activity(
+        self,
+        agent_id: Id,
+        activity_type: Id | None = None,
+        *,
+        ai_usage: bool | None,
+        **more: Unpack[ActivityOptions],
+    ) -> Queued: ...
 
+    @overload
+    def track_agent_activity(
+        self,
+        agent_id: Id,
+        location_id: Id,
+        activity_type: str,
+        contact_id: Id | None = None,
+        deal_value: Number | None = None,
+        response_time_minutes: Number | None = None,
+        ai_recommendation_used: bool | None = None,
+        **more: Unpack[Moments],
+    ) -> Queued: ...
+
+    def track_agent_activity(self, *positional: Any, **named: Any) -> Any:
+        """Report that an agent did something.
+
+        A `deal_value` is kept with the activity; revenue comes from conversions alone.
+        """
+        return self._queued(self._track("track_agent_activity", positional, named))
+
+    @overload
+    def track_agent_performance(
+        self,
+        agent_id: Id,
+        *,
+        activity_type: Id | None = None,
+        ai_recommendation_used: bool | None = None,
+        **more: Unpack[ActivityOptions],
+    ) -> Queued: ...
+
+    @overload
+    def track_agent_performance(
+        self,
+        agent_id: Id,
+        location_id: Id,
+        activity: str,
+        contact_id: Id | None = None,
+        deal_value: Number | None = None,
+        response_time_minutes: Number | None = None,
+        ai_recommendation_used: bool | None = None,
+        **more: Unpack[Moments],
+    ) -> Queued: ...
+
+    def track_agent_performance(self, *positional: Any, **named: Any) -> Any:
+        """Report that an agent did something, as `track_agent_activity` does.
+
+        A second argument by position is the location, and needs the activity beside it.
+        """
+        return self._queued(self._track("track_agent_performance", positional, named))
+
+    @overload
+    def track_property_recommendation(
+        self, recommendation_id: Id, **more: Unpack[RecommendationOptions]
+    ) -> Queued: ...
+
+    @overload
     def track_property_recommendation(
         self,
-        recommendation_id: str,
-        *,
-        contact_id: str | None = None,
-        property_id: str | None = None,
-        agent_id: str | None = None,
-        recommendation_score: float | None = None,
-        location_id: str | None = None,
-        occurred_at: datetime | None = None,
-        idempotency_key: str | None = None,
-        **more: Any,
-    ) -> Queued:
-        """Tell that a property was recommended."""
-        fields = {
-            "recommendation_id": recommendation_id,
-            "contact_id": contact_id,
-            "property_id": property_id,
-            "agent_id": agent_id,
-            "recommendation_score": recommendation_score,
-        }
-        call = tracking.PROPERTY_RECOMMENDATION
-        told = {**fields, **more}
-        return self._queued(self._tell(call, told, location_id, occurred_at, idempotency_key))
+        contact_id: Id,
+        location_id: Id,
+        property_id: Id,
+        recommendation_score: Number,
+        agent_id: Id | None = None,
+        **more: Unpack[Moments],
+    ) -> TrackingId: ...
+
+    def track_property_recommendation(self, *positional: Any, **named: Any) -> Any:
+        """Report that a property was recommended.
+
+        Without a `recommendation_id` one is made, and returned for the interactions with it.
+        """
+        method = "track_property_recommendation"
+        if "recommendation_id" in named or len(positional) == 1:
+            return self._queued(self._track(method, positional, named))
+        chosen = uuid4().hex
+        self._track(method, positional, named, recommendation_id=chosen)
+        return self._tracking_id(chosen)
 
     def track_property_interaction(
         self,
-        recommendation_id: str,
+        recommendation_id: Id,
         interaction_type: Interaction,
-        *,
-        contact_id: str | None = None,
-        location_id: str | None = None,
-        occurred_at: datetime | None = None,
-        idempotency_key: str | None = None,
+        contact_id: Id | None = None,
+        metadata: Data | None = None,
         **more: Any,
     ) -> Queued:
-        """Tell what a contact did with a recommended property."""
-        fields = {
-            "recommendation_id": recommendation_id,
-            "interaction_type": interaction_type,
-            "contact_id": contact_id,
-        }
-        call = tracking.PROPERTY_INTERACTION
-        told = {**fields, **more}
-        return self._queued(self._tell(call, told, location_id, occurred_at, idempotency_key))
+        """Report what a contact did with a recommended property."""
+        fields = {"recommendation_id": recommendation_id, "interaction_type": interaction_type}
+        named = {**fields, "contact_id": contact_id, "metadata": metadata, **more}
+        return self._queued(self._track("track_property_interaction", (), named))
 
-    def _tell(
-        self,
-        call: str,
-        fields: dict[str, Any],
-        location_id: str | None,
-        occurred_at: datetime | None,
-        idempotency_key: str | None = None,
+    def _track(
+        self, method: str, positional: tuple[Any, ...], named: Mapping[str, Any], **chosen: str
     ) -> bool:
         """Check and queue a call. Raises ClientError where errors are to be raised."""
+        call = _CALLS[method]
         try:
-            body = {name: value for name, value in fields.items() if value is not None}
-            body["occurred_at"] = (occurred_at or datetime.now(UTC)).isoformat()
-            body["idempotency_key"] = idempotency_key or uuid4().hex
-            if (place := location_id or self._location_id) is not None:
-                body["location_id"] = place
-            MODELS[call].model_validate(body)
-            written = orjson.dumps(body, default=str)
-        except ValidationError as error:
-            self._outbox.refused()
-            found = "; ".join(
-                f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}"
-                for problem in error.errors(include_url=False, include_input=False)
-            )
-            return self._fail(f"{call} is not valid: {found}")
+            given = {**read_arguments(method, positional, named, KNOWN[call]), **chosen}
+            body, left_out = encode(call, given, self._place_of(call, given))
+        except ArgumentError as error:
+            return self._refuse(method, error)
         except Exception as error:  # whatever was passed must not break who passed it
-            self._outbox.refused()
-            return self._fail(f"{call} can't be written as JSON: {error!r}")
-        if not self._outbox.put(call, written):
-            return self._fail("the queue is full, or closed", logged=True)
-        self._wake()
+            return self._refuse(method, ArgumentError("arguments", reason(error)))
+        if left_out:
+            message = f"{method} goes without what can't be written: {'; '.join(left_out)}"
+            self._throttle.log(logging.WARNING, f"{method} left out", message)
+        if not self._worker.put(call, body):
+            return self._fail("the queue is full, or the client is closed")
         return True
 
-    def _fail(self, why: str, *, logged: bool = False) -> bool:
+    def _place_of(self, call: str, given: Mapping[str, Any]) -> str | None:
+        """Return the location of a call that names none; a completion's is that of its start."""
+        tracking_id = given.get("tracking_id")
+        if call not in _OF_WEBHOOKS or tracking_id is None:
+            return self._location_id
+        known = convert("tracking_id", tracking_id)
+        if call == tracking.WEBHOOK_COMPLETION:
+            return self._places.get(known, self._location_id)
+        place = given.get("location_id")
+        if place is not None:
+            self._places[known] = convert("location_id", place)
+            if len(self._places) > _MOST_STARTS:
+                self._places.popitem(last=False)
+        return self._location_id
+
+    def _refuse(self, method: str, error: ArgumentError) -> Literal[False]:
+        self._worker.refused()
+        if self._raise_errors:
+            raise error
+        topic = f"{method} {error.name}"
+        self._throttle.log(logging.WARNING, topic, f"{method} is refused: {error}")
+        return False
+
+    def _fail(self, why: str) -> Literal[False]:
         if self._raise_errors:
             raise ClientError(why)
-        if not logged:
-            log.warning("%s", why)
+        self._throttle.log(logging.WARNING, why, why)
         return False
+
+
+_CALLS = {
+    "track_webhook_start": tracking.WEBHOOK_START,
+    "track_webhook_completion": tracking.WEBHOOK_COMPLETION,
+    "track_conversion_stage": tracking.CONVERSION,
+    "track_agent_activity": tracking.AGENT_ACTIVITY,
+    "track_agent_performance": tracking.AGENT_ACTIVITY,
+    "track_property_recommendation": tracking.PROPERTY_RECOMMENDATION,
+    "track_property_interaction": tracking.PROPERTY_INTERACTION,
+}
+_OF_WEBHOOKS = {tracking.WEBHOOK_START, tracking.WEBHOOK_COMPLETION}
