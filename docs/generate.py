@@ -39,7 +39,7 @@ REFERENCE = ROOT / "docs" / "reference"
 _NOTE = "<!-- Written by `make docs` from the code; changes here are lost. -->\n"
 _COMMANDS = (
     *("serve", "migrate", "check", "validate", "demo", "simulate", "rebuild", "replay", "import"),
-    *("keys", "keys create", "keys list", "keys revoke"),
+    *("erase", "keys", "keys create", "keys list", "keys revoke"),
 )
 # Labels whose values come from data; of the others the values are listed.
 _OPEN_LABELS = {"event", "location", "kpi", "version", "python"}

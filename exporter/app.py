@@ -14,6 +14,7 @@ from exporter.api.answers import Answers
 from exporter.api.audit import Audit
 from exporter.api.cors import cors
 from exporter.api.docs_page import ApiDocs
+from exporter.api.erase import Erasing
 from exporter.api.guard import Guard
 from exporter.api.health import HealthReport
 from exporter.api.keys import KeyRing
@@ -80,6 +81,7 @@ def create_app(settings: Settings, availabilities: Sequence[Availability] = ()) 
     app.router.add_routes(Tracking(settings, inbox, metrics, guard, audit, bodies).routes())
     answers = Answers(cache, settings.dashboard_cache_ttl, answers_version(settings))
     app.router.add_routes(Reading(settings, api_pool, guard, answers, audit).routes())
+    app.router.add_routes(Erasing(settings, guard, audit, metrics).routes())
     exposition = Exposition(settings, metrics, kpis)
     if settings.metrics_address is None:
         app.router.add_routes(exposition.routes())

@@ -1,4 +1,4 @@
-"""The commands: serve, migrate, check, validate, demo, simulate, rebuild, replay, import, keys."""
+"""The commands of `ghl-exporter`: their options, and where each of them is run."""
 
 import argparse
 import sys
@@ -151,6 +151,22 @@ def _parser() -> argparse.ArgumentParser:
         "and started again it goes on; what is known already is not stored twice.",
     )
     importing.add_argument("file", type=Path, metavar="FILE", help="JSON lines")
+    erase = add(
+        "erase",
+        "erase a location: its events, facts, figures and series",
+        "The service may run meanwhile. A tombstone stays: what is sent, replayed or drained for "
+        "the location later is acknowledged and not stored. Asks for the location's id before it "
+        "deletes anything. Prometheus keeps what it has scraped, and the audit table its entries.",
+    )
+    erase.add_argument("location", metavar="LOCATION", help="the location's id")
+    how = erase.add_mutually_exclusive_group()
+    how.add_argument("--yes", action="store_true", help="do not ask")
+    how.add_argument("--dry-run", action="store_true", help="count the rows only")
+    how.add_argument(
+        "--accept-again",
+        action="store_true",
+        help="remove the tombstone: what is sent from now on is stored again",
+    )
     keys = add(
         "keys",
         "create, list and revoke API keys",
@@ -217,6 +233,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         "rebuild": _on_database,
         "replay": _on_database,
         "import": _on_database,
+        "erase": _on_database,
         "keys": _on_database,
     }
     return commands[options.command](settings, options, output)

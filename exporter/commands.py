@@ -3,8 +3,9 @@
 import argparse
 import asyncio
 import os
+import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -24,9 +25,12 @@ from exporter.api.keys import KeyProblem, create_key, list_keys, revoke_key
 from exporter.database.connect import connect
 from exporter.database.errors import DATABASE_ERRORS, reason_of
 from exporter.database.migrations import migrate, pending
+from exporter.erase import erase
+from exporter.fields import clean_text
 from exporter.inbox.backfill import import_opportunities
 from exporter.kpis.definitions import KpiFileError, all_kpis
 from exporter.output import Mark, Output
+from exporter.projection.erase import EraseRefusedError, accept_again, count_rows
 from exporter.projection.rebuild import RebuildRefused, rebuild
 from exporter.projection.replay import replay
 from exporter.projection.rules import Rules
@@ -72,7 +76,7 @@ def run_command(settings: Settings, options: argparse.Namespace, output: Output)
     """
     try:
         return asyncio.run(_command(settings, options, output))
-    except (DatabaseUnusableError, RebuildRefused, KeyProblem, OSError) as error:
+    except (DatabaseUnusableError, RebuildRefused, EraseRefusedError, KeyProblem, OSError) as error:
         output.error(str(error))
         return 1
 
@@ -89,6 +93,8 @@ async def _command(settings: Settings, options: argparse.Namespace, output: Outp
             )
         case "replay":
             return await replay_quarantined(settings, output, options.location)
+        case "erase":
+            return await erase_everywhere(settings, output, options)
         case "import":
             return await import_file(settings, output, options.file)
         case _:
@@ -229,6 +235,61 @@ async def replay_quarantined(settings: Settings, output: Output, location: str |
         await audit_command(connection, "replay", location or "")
     output.result(f"{count:,} events wait to be projected again")
     return 0
+
+
+async def erase_everywhere(settings: Settings, output: Output, options: argparse.Namespace) -> int:
+    """Erase a location, count what that would delete, or let it be stored again."""
+    location_id = options.location
+    if clean_text(location_id) != location_id:
+        output.error("LOCATION is no location id")
+        return 1
+    async with _database(settings, "erase") as connection:
+        await _require_migrations(connection)
+        if options.accept_again:
+            lifted = await accept_again(connection, location_id)
+            await audit_command(connection, "erase --accept-again", location_id=location_id)
+            output.result(
+                f"what is sent for {location_id} is stored again"
+                if lifted
+                else f"{location_id} was not erased"
+            )
+            return 0
+        found = await count_rows(connection, location_id)
+        total = f"{sum(found.rows.values()):,} rows of {location_id}"
+        if options.dry_run:
+            output.result(f"{total} would be deleted")
+            _show_rows(output, found.rows)
+            return 0
+        if not options.yes and not _confirmed(output, total, location_id):
+            output.error("nothing was erased: give --yes, or type the location's id when asked")
+            return 1
+        # Before it is done: what is noted must not depend on how it ends.
+        await audit_command(connection, "erase", location_id=location_id)
+        try:
+            erased, problem = await erase(settings, location_id)
+        except DATABASE_ERRORS as error:
+            raise_if_cancelled(error)
+            raise DatabaseUnusableError(
+                f"PostgreSQL: {reason_of(error)}; erase the location again"
+            ) from error
+    output.result(f"deleted {sum(erased.rows.values()):,} rows of {location_id}")
+    _show_rows(output, erased.rows)
+    if problem is not None:
+        output.error(f"{problem}; erase the location again to clean it at once")
+        return 1
+    return 0
+
+
+def _show_rows(output: Output, rows: Mapping[str, int]) -> None:
+    for table, count in rows.items():
+        output.result(f"  {table}: {count:,}")
+
+
+def _confirmed(output: Output, total: str, location_id: str) -> bool:
+    if not sys.stdin.isatty():
+        return False
+    output.say(f"{total} will be deleted for good. Type the location's id to confirm:")
+    return sys.stdin.readline().strip() == location_id
 
 
 async def import_file(settings: Settings, output: Output, path: Path) -> int:

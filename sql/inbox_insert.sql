@@ -1,5 +1,6 @@
 -- One commit for many events. Keys are inserted in their order: two batches with the same keys in
--- opposite order would deadlock. Returns the positions ($n, from 1) of the events that are new.
+-- opposite order would deadlock. Events of erased locations are left out. Returns the positions
+-- ($n, from 1) of the events that are new.
 WITH incoming AS (
     SELECT *
     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
@@ -11,6 +12,7 @@ WITH incoming AS (
     INSERT INTO inbox_keys (location_id, source, idempotency_key)
     SELECT location_id, source, idempotency_key
     FROM incoming
+    WHERE NOT EXISTS (SELECT FROM erased_locations e WHERE e.location_id = incoming.location_id)
     ORDER BY location_id COLLATE "C", source COLLATE "C", idempotency_key COLLATE "C"
     ON CONFLICT DO NOTHING
     RETURNING location_id, source, idempotency_key

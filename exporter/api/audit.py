@@ -36,14 +36,17 @@ async def write_entries(connection: Connection, entries: Sequence[Entry]) -> Non
     await connection.execute(_INSERT, *map(list, zip(*entries, strict=True)))
 
 
-async def audit_command(connection: Connection, action: str, detail: str = "") -> None:
+async def audit_command(
+    connection: Connection, action: str, detail: str = "", *, location_id: str | None = None
+) -> None:
     """Note what a command changed, and which user of the machine gave it."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):  # a user without a name
         user = "?"
     await write_entries(
-        connection, [(datetime.now(UTC), f"command:{user}", action, None, "done", detail[:500])]
+        connection,
+        [(datetime.now(UTC), f"command:{user}", action, location_id, "done", detail[:500])],
     )
 
 

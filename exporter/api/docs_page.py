@@ -94,7 +94,7 @@ def _operation_part(path: str, method: str, operation: dict[str, Any]) -> str:
 def docs_page() -> str:
     """Return the page: every endpoint, then every model."""
     described = document()
-    parts: dict[str, str] = {"read": "", "track": ""}
+    parts: dict[str, str] = {"read": "", "track": "", "admin": ""}
     for path, methods in described["paths"].items():
         for method, operation in methods.items():
             parts[operation["tags"][0]] += _operation_part(path, method, operation)
@@ -121,6 +121,7 @@ def docs_page() -> str:
         " keys with <code>ghl-exporter keys create</code>. For programs:"
         ' <a href="/openapi.json"><code>/openapi.json</code></a>.</p>'
         f"<h2>Read</h2>{parts['read']}<h2>Track</h2>{parts['track']}"
+        f"<h2>Administer</h2>{parts['admin']}"
         f"<h2>Models</h2>{models}</body></html>"
     )
 

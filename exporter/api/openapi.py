@@ -10,6 +10,7 @@ from pydantic.json_schema import models_json_schema
 from exporter import __version__
 from exporter.api.calls import MODELS
 from exporter.api.dashboard import Dashboard
+from exporter.api.erase import ErasedLocation, EraseQuery, Erasing
 from exporter.api.export import CSV_TYPE, XLSX_TYPE
 from exporter.api.health import HealthReport
 from exporter.api.kpi_answers import ENDPOINTS, Explanation, Health, files_of, kpi_model
@@ -24,6 +25,7 @@ _PROBLEMS = {
     "401": "The key is missing, unknown or revoked; or no key was ever created.",
     "403": "The key lacks the scope, or may not see the location.",
     "404": "Nothing was ever told of this location, or there is no such KPI.",
+    "409": "A rebuild runs: ask again when it has ended.",
     "413": "The body is larger than it may be.",
     "422": "A parameter or a field is wrong; `errors` names each.",
     "429": "The key calls too often, or a call could not be stored in time: wait `Retry-After`.",
@@ -61,10 +63,10 @@ def _problems(statuses: tuple[str, ...]) -> dict[str, Any]:
     return {status: {"description": _PROBLEMS[status], "content": content} for status in statuses}
 
 
-def _parameters(model: type[Query]) -> list[dict[str, Any]]:
+def _parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
     schema = model.model_json_schema()
     required = set(schema.get("required", ()))
-    found = []
+    found: list[dict[str, Any]] = []
     for name, field in schema["properties"].items():
         description = field.pop("description", "")
         field.pop("title", None)
@@ -116,7 +118,9 @@ def document() -> dict[str, Any]:
     at = "{location_id}"
     for name, handler in (("dashboard", Reading.dashboard), ("summary", Reading.summary)):
         paths[f"{BASE}/{name}/{at}"] = {"get": _reading(handler, name, DashboardQuery, Dashboard)}
-    answers: list[type[BaseModel]] = [Dashboard, Explanation, Health, ProblemDetails, Tracked]
+    answers: list[type[BaseModel]] = [
+        *(Dashboard, Explanation, Health, ErasedLocation, ProblemDetails, Tracked)
+    ]
     for name, about in ENDPOINTS.items():
         query = AgentsQuery if any(kpi.ranked for kpi in files_of(name)) else Query
         model = kpi_model(name)
@@ -133,6 +137,21 @@ def document() -> dict[str, Any]:
             "read",
             operationId="health",
             responses={**health, **_problems(("400", "401", "403", "429", "503"))},
+        )
+    }
+    at_location = {"type": "string", "minLength": 1}
+    place = {"name": "location_id", "in": "path", "required": True, "schema": at_location}
+    erased = {"description": "What was deleted.", "content": _json(_ref(ErasedLocation))}
+    paths[f"{BASE}/locations/{at}"] = {
+        "delete": _operation(
+            Erasing.erase,
+            "admin",
+            operationId="erase",
+            parameters=[place, *_parameters(EraseQuery)],
+            responses={
+                "200": erased,
+                **_problems(("400", "401", "403", "404", "409", "422", "429", "503")),
+            },
         )
     }
     for name, call in MODELS.items():

@@ -95,7 +95,7 @@ class ExplainQuery(Query):
         return {name: value for name in names if (value := getattr(self, name)) is not None}
 
 
-Q = TypeVar("Q", bound=Query)
+Q = TypeVar("Q", bound=BaseModel)
 
 
 def read_query(request: web.Request, model: type[Q]) -> Q:

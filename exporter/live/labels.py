@@ -14,6 +14,7 @@ class CappedLabel:
         self._allowed = allowed
         self._limit = limit
         self._seen: set[str] = set()
+        self._banned: frozenset[str] = frozenset()
         self._cut = cut.labels(name)
 
     def __call__(self, value: str, *, again: bool = False) -> str:
@@ -21,6 +22,8 @@ class CappedLabel:
 
         `again`: what is observed was counted before, at another step of its way.
         """
+        if value in self._banned:
+            return OTHER
         if value in self._allowed or value in self._seen:
             return value
         if len(self._seen) < self._limit:
@@ -29,3 +32,13 @@ class CappedLabel:
         if not again:
             self._cut.inc()
         return OTHER
+
+    def ban(self, values: frozenset[str]) -> None:
+        """Show these values as `other` from now on, and no others that were banned before."""
+        self._banned = values
+        self._seen -= values
+
+    @property
+    def banned(self) -> frozenset[str]:
+        """The values that are shown as `other` whatever the cap is."""
+        return self._banned

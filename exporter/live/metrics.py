@@ -1,5 +1,6 @@
 """The service's live metrics: everything that is counted and timed as it happens, in one table."""
 
+import contextlib
 import platform
 
 from prometheus_client import (
@@ -43,7 +44,7 @@ REJECTIONS = (
     "no_memory",
     "too_slow",
 )
-API_REJECTIONS = ("400", "401", "403", "404", "413", "422", "429", "503")
+API_REJECTIONS = ("400", "401", "403", "404", "409", "413", "422", "429", "503")
 PROJECTIONS = ("projected", "ignored", "quarantined")
 
 
@@ -285,6 +286,23 @@ class LiveMetrics:
             label = self.location_label(location, again=True)
             self.webhooks_by_location.labels(label)
             self._create_finished(label)
+
+    def forget_location(self, location_id: str) -> None:
+        """Take an erased location's series away; what still comes for it counts as `other`."""
+        self.forget_locations(self.location_label.banned | {location_id})
+
+    def forget_locations(self, erased: frozenset[str]) -> None:
+        """Take away the series of all locations that are erased, and of no others."""
+        new = erased - self.location_label.banned
+        self.location_label.ban(erased)
+        for location in new:
+            for metric, labels in (
+                (self.webhooks_by_location, ((location,),)),
+                (self.finished, tuple((location, outcome) for outcome in FINISHED)),
+            ):
+                for values in labels:
+                    with contextlib.suppress(KeyError):
+                        metric.remove(*values)
 
     def create_kpi_children(self, names: list[str]) -> None:
         """Create the children of the KPIs that there are."""

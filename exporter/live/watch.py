@@ -25,6 +25,7 @@ SELECT count(*) AS events,
 FROM inbox_pending
 """
 _LOCATIONS = "SELECT location_id FROM locations ORDER BY first_seen, location_id LIMIT $1"
+_ERASED = "SELECT location_id FROM erased_locations"
 
 
 class Watch:
@@ -59,6 +60,8 @@ class Watch:
         try:
             async with self._pool.acquire(timeout=_TIMEOUT) as connection:
                 row = await connection.fetchrow(_BACKLOG, timeout=_TIMEOUT)
+                erased = await connection.fetch(_ERASED, timeout=_TIMEOUT)
+                self._metrics.forget_locations(frozenset(row["location_id"] for row in erased))
                 if not self._knows_locations:
                     limit = self._metrics.location_limit
                     known = await connection.fetch(_LOCATIONS, limit, timeout=_TIMEOUT)

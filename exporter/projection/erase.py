@@ -1,0 +1,150 @@
+"""Erase a location from the database: stored events, facts, roll-ups, all but audit and tombstone.
+
+The tombstone comes first, so that nothing which arrives meanwhile, waits in a spool or is sent
+again brings the location back.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+
+import asyncpg
+
+from exporter.database.locks import PROJECTION_LOCK, REBUILD_LOCK
+
+TOMBSTONES = "erased_locations"
+# What may keep a location's id.
+_KEPT = frozenset({TOMBSTONES, "audit"})
+# Seconds that an insert under way gets to end; others wait behind the lock for as long.
+_LOCK_TIMEOUT = "SET LOCAL lock_timeout = '500ms'"
+_LOCK_TRIES = 60
+_LOCK_PAUSE = 0.3
+
+_TABLES = """
+SELECT c.relname
+FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p')
+  AND NOT c.relispartition AND a.attname = 'location_id' AND NOT a.attisdropped
+ORDER BY 1
+"""
+# A completion need not name its location: it belongs to its start's, once both are projected.
+_COMPLETIONS = """
+SELECT DISTINCT e.entity_id, e.idempotency_key
+FROM entity_events e
+WHERE e.location_id = '' AND e.family = 'platform_webhook'
+  AND EXISTS (SELECT FROM platform_webhooks w
+              WHERE w.location_id = $1 AND w.tracking_id = e.entity_id)
+  AND NOT EXISTS (SELECT FROM platform_webhooks w
+                  WHERE w.location_id <> $1 AND w.tracking_id = e.entity_id)
+"""
+
+
+class EraseRefusedError(Exception):
+    """The location can't be erased now; the text says why."""
+
+
+@dataclass
+class Erased:
+    """What was erased."""
+
+    rows: dict[str, int] = field(default_factory=dict)
+    """Rows by table; tables without any are left out."""
+    recommendations: list[str] = field(default_factory=list)
+    """Ids of the location's recommendations, which Redis may hold."""
+    agents: list[str] = field(default_factory=list)
+    """Ids of the location's agents, of which Redis may hold figures."""
+
+
+async def count_rows(connection: asyncpg.Connection, location_id: str) -> Erased:
+    """Count what erasing the location would delete."""
+    found = Erased()
+    for table in await _tables(connection):
+        count = await connection.fetchval(
+            f'SELECT count(*) FROM "{table}" WHERE location_id = $1', location_id
+        )
+        if count:
+            found.rows[table] = count
+    return found
+
+
+async def erase_location(connection: asyncpg.Connection, location_id: str) -> Erased:
+    """Delete everything of a location, and keep a tombstone. Erasing it again does no harm.
+
+    Takes as long as there is much to delete; webhooks are received meanwhile, and their projection
+    waits. Raises EraseRefusedError while a rebuild runs.
+    """
+    await connection.execute("SET statement_timeout = 0")
+    async with connection.transaction():
+        await _keep_rebuild_away(connection)
+        await connection.execute(
+            f"INSERT INTO {TOMBSTONES} (location_id) VALUES ($1) ON CONFLICT DO NOTHING",
+            location_id,
+        )
+    await _wait_for_writers(connection)
+    async with connection.transaction():
+        await _keep_rebuild_away(connection)
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", PROJECTION_LOCK)
+        return await _delete(connection, location_id)
+
+
+async def accept_again(connection: asyncpg.Connection, location_id: str) -> bool:
+    """Remove a location's tombstone: what arrives from now on is stored. False without one."""
+    row = await connection.fetchval(
+        f"DELETE FROM {TOMBSTONES} WHERE location_id = $1 RETURNING location_id", location_id
+    )
+    return row is not None
+
+
+async def _keep_rebuild_away(connection: asyncpg.Connection) -> None:
+    """Let no rebuild begin in this transaction: it would put back what it has read before."""
+    if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", REBUILD_LOCK):
+        raise EraseRefusedError("a rebuild is under way: erase the location when it has ended")
+
+
+async def _wait_for_writers(connection: asyncpg.Connection) -> None:
+    """Wait until every insert that may not have seen the tombstone has ended."""
+    for attempt in range(1, _LOCK_TRIES + 1):
+        try:
+            async with connection.transaction():
+                await connection.execute(_LOCK_TIMEOUT)
+                await connection.execute("LOCK TABLE inbox IN SHARE MODE")
+                return
+        except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
+            if attempt == _LOCK_TRIES:
+                raise
+        await asyncio.sleep(_LOCK_PAUSE)
+
+
+async def _delete(connection: asyncpg.Connection, location_id: str) -> Erased:
+    erased = Erased()
+    rows = await connection.fetch(
+        "SELECT recommendation_id FROM recommendations WHERE location_id = $1", location_id
+    )
+    erased.recommendations = [row[0] for row in rows]
+    rows = await connection.fetch(
+        "SELECT DISTINCT agent_id FROM agent_performance WHERE location_id = $1", location_id
+    )
+    erased.agents = [row[0] for row in rows]
+    completions = await connection.fetch(_COMPLETIONS, location_id)
+    await connection.execute(
+        "DELETE FROM inbox WHERE location_id = '' AND source = 'platform'"
+        " AND idempotency_key = ANY($1)",
+        [row["idempotency_key"] for row in completions],
+    )
+    await connection.execute(
+        "DELETE FROM entity_events WHERE location_id = '' AND family = 'platform_webhook'"
+        " AND entity_id = ANY($1)",
+        [row["entity_id"] for row in completions],
+    )
+    for table in await _tables(connection):
+        status = await connection.execute(
+            f'DELETE FROM "{table}" WHERE location_id = $1', location_id
+        )
+        if count := int(status.rpartition(" ")[2]):
+            erased.rows[table] = count
+    return erased
+
+
+async def _tables(connection: asyncpg.Connection) -> list[str]:
+    """Return every table that has rows of locations, whichever migration made it."""
+    rows = await connection.fetch(_TABLES)
+    return [row["relname"] for row in rows if row["relname"] not in _KEPT]
