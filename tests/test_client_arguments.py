@@ -49,7 +49,7 @@ def said() -> Iterator[list[str]]:
     handler = Collect()
     before = (log.disabled, log.level, log.propagate)
     log.disabled, log.propagate = False, False
-    log.setLevel(logging.DEBUG)
+    log.setLevel(logging.WARNING)
     log.addHandler(handler)
     yield lines
     log.removeHandler(handler)
