@@ -59,7 +59,7 @@ def create_app(settings: Settings, availabilities: Sequence[Availability] = ()) 
     metrics = LiveMetrics(
         locations=settings.ghl_location_id,
         location_limit=settings.location_series_limit,
-        with_redis=settings.redis_url is not None,
+        with_redis=settings.redis_url is not None or settings.fault("redis_url") is not None,
     )
     metrics.spool_limit.set(settings.spool_max_bytes)
     pool = create_pool(settings, "kpis")

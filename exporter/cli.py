@@ -7,8 +7,8 @@ from pathlib import Path
 
 from exporter import __version__
 from exporter.logs import configure_logs
-from exporter.output import BrokenOutputError, Mark, Output, discard_output, prepare_streams
-from exporter.settings import Settings, SettingsError, load_settings
+from exporter.output import BrokenOutputError, Output, discard_output, prepare_streams
+from exporter.settings import Settings, examine_settings
 
 # What a shell reports of a program that SIGPIPE ended.
 _OUTPUT_BROKEN = 141
@@ -214,21 +214,20 @@ def run(arguments: Sequence[str] | None = None) -> int:
         from exporter.validate.run import run_validate  # noqa: PLC0415
 
         return run_validate(options, output)
-    try:
-        settings = load_settings()
-    except SettingsError as error:
-        for problem in error.problems:
-            # What is wrong is what `check` is asked for.
-            if options.command == "check":
-                output.finding(Mark.WRONG, problem)
-            else:
-                output.error(problem)
-        return 1
+    loaded = examine_settings()
+    settings = loaded.settings
     configure_logs(settings.log_format, settings.log_level)
+    if options.command == "check":
+        from exporter.check import run_check  # noqa: PLC0415
+
+        return run_check(loaded, output)
+    if loaded.fatal:
+        for fault in loaded.faults:
+            output.error(str(fault))
+        return 1
     commands: dict[str, Callable[[Settings, argparse.Namespace, Output], int]] = {
         "serve": _serve,
         "migrate": _on_database,
-        "check": _on_database,
         "simulate": _simulate,
         "rebuild": _on_database,
         "replay": _on_database,
@@ -240,8 +239,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(settings: Settings, options: argparse.Namespace, output: Output) -> int:
-    from exporter.serve import ListenError  # noqa: PLC0415 - other commands need no event loop
-    from exporter.serve import run as serve  # noqa: PLC0415
+    from exporter.serve import run as serve  # noqa: PLC0415 - other commands need no event loop
+    from exporter.sockets import ListenError  # noqa: PLC0415
 
     del options
     try:

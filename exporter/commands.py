@@ -1,17 +1,14 @@
-"""What the commands about the database do: migrate, check, rebuild, replay, import, keys."""
+"""What the commands about the database do: migrate, rebuild, replay, import, keys."""
 
 import argparse
 import asyncio
 import os
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 from rich.progress import (
     DownloadColumn,
     MofNCompleteColumn,
@@ -28,8 +25,7 @@ from exporter.database.migrations import migrate, pending
 from exporter.erase import erase
 from exporter.fields import clean_text
 from exporter.inbox.backfill import import_opportunities
-from exporter.kpis.definitions import KpiFileError, all_kpis
-from exporter.output import Mark, Output
+from exporter.output import Output
 from exporter.projection.erase import EraseRefusedError, accept_again, count_rows
 from exporter.projection.rebuild import RebuildRefused, rebuild
 from exporter.projection.replay import replay
@@ -37,7 +33,6 @@ from exporter.projection.rules import Rules
 from exporter.settings import Settings
 from exporter.tasks import raise_if_cancelled
 
-_OLDEST_POSTGRES = 140_000
 _CLOSE_TIMEOUT = 5.0  # seconds
 
 
@@ -48,6 +43,8 @@ class DatabaseUnusableError(Exception):
 @asynccontextmanager
 async def _database(settings: Settings, name: str) -> AsyncIterator[asyncpg.Connection]:
     """Open a connection. Every error of the database within becomes DatabaseUnusableError."""
+    if (problem := settings.fault("database_url")) is not None:
+        raise DatabaseUnusableError(f"DATABASE_URL: {problem}")
     try:
         connection = await connect(settings, name)
     except DATABASE_ERRORS as error:
@@ -85,8 +82,6 @@ async def _command(settings: Settings, options: argparse.Namespace, output: Outp
     match options.command:
         case "migrate":
             return await migrate_database(settings, output)
-        case "check":
-            return await check(settings, output)
         case "rebuild":
             return await rebuild_facts(
                 settings, output, dry_run=options.dry_run, forget_dropped=options.forget_dropped
@@ -110,88 +105,6 @@ async def migrate_database(settings: Settings, output: Output) -> int:
     if not names:
         output.result("up to date")
     return 0
-
-
-async def check(settings: Settings, output: Output) -> int:
-    """Say everything that is right and wrong; the settings themselves were read already."""
-    good: list[str] = ["settings can be read"]
-    wrong: list[str] = []
-    warn: list[str] = []
-    try:
-        good.append(f"{len(all_kpis())} KPI files can be read")
-    except KpiFileError as error:
-        wrong.append(str(error))
-    _check_spool(settings, good, wrong)
-    if settings.ghl_webhook_secret is None:
-        warn.append("GHL_WEBHOOK_SECRET is not set: /webhooks/workflow is closed")
-    try:
-        async with _database(settings, "check") as connection:
-            await _check_database(settings, connection, good, wrong, warn)
-    except DatabaseUnusableError as error:
-        wrong.append(str(error))
-    await _check_redis(settings, good, warn)
-    for mark, lines in ((Mark.RIGHT, good), (Mark.NOTE, warn), (Mark.WRONG, wrong)):
-        for line in lines:
-            output.finding(mark, line)
-    return 1 if wrong else 0
-
-
-def _check_spool(settings: Settings, good: list[str], wrong: list[str]) -> None:
-    folder = settings.spool_path.resolve().parent
-    existing = folder
-    while not existing.exists():
-        existing = existing.parent
-    try:
-        # Tried, for root may write anywhere by its rights and yet not on every file system.
-        with tempfile.TemporaryFile(dir=existing):
-            good.append(f"SPOOL_PATH can be written ({settings.spool_path.resolve()})")
-    except OSError as error:
-        wrong.append(f"SPOOL_PATH: {existing} can't be written: {error.strerror}")
-
-
-async def _check_database(
-    settings: Settings,
-    connection: asyncpg.Connection,
-    good: list[str],
-    wrong: list[str],
-    warn: list[str],
-) -> None:
-    version = int(await connection.fetchval("SHOW server_version_num"))
-    text = await connection.fetchval("SHOW server_version")
-    if version < _OLDEST_POSTGRES:
-        wrong.append(f"PostgreSQL is {text}; 14 is the oldest that works")
-    else:
-        good.append(f"PostgreSQL {text} answers and can be written")
-    for name in ("fsync", "full_page_writes"):
-        if await connection.fetchval(f"SHOW {name}") != "on":
-            wrong.append(f"PostgreSQL has {name} off: what was answered could be lost")
-    if await connection.fetchval("SHOW server_encoding") != "UTF8":
-        wrong.append("the database's encoding is not UTF8")
-    missing = await pending(connection)
-    if missing:
-        names = ", ".join(migration.name for migration in missing)
-        wrong.append(f"migrations are missing: {names} (ghl-exporter migrate)")
-        return
-    good.append("all migrations are applied")
-    noted = await connection.fetchval("SELECT fingerprint FROM projection_state")
-    if noted is not None and noted != Rules.from_settings(settings).fingerprint():
-        warn.append("the facts are of other settings or an older version: run ghl-exporter rebuild")
-    quarantined = await connection.fetchval("SELECT count(*) FROM quarantine")
-    if quarantined:
-        warn.append(f"{quarantined:,} events are in quarantine (ghl-exporter replay)")
-
-
-async def _check_redis(settings: Settings, good: list[str], warn: list[str]) -> None:
-    if settings.redis_url is None:
-        return
-    redis = Redis.from_url(settings.redis_url.get_secret_value(), socket_connect_timeout=2)
-    try:
-        await redis.ping()
-        good.append("Redis answers")
-    except (RedisError, OSError) as error:
-        warn.append(f"REDIS_URL: {error} (it is a cache: slower, never wrong)")
-    finally:
-        await redis.aclose()
 
 
 def progress_bar(output: Output) -> Progress:

@@ -4,7 +4,6 @@ import asyncio
 import faulthandler
 import os
 import signal
-import socket
 import time
 
 import structlog
@@ -17,56 +16,21 @@ from exporter.availability import Availability
 from exporter.database.connect import connect
 from exporter.database.errors import reason_of
 from exporter.database.migrations import migrate
-from exporter.setting_values import host_and_port
 from exporter.settings import Settings
+from exporter.sockets import BACKLOG, inherited_socket, own_socket
 from exporter.tasks import end_tasks, ignoring
 
 log = structlog.get_logger()
 
-# Connections that wait to be accepted: a burst, or everything that comes during a restart.
-_BACKLOG = 2048
 # Seconds that requests under way get at a stop; each is answered within two.
 _GRACE = 5.0
 # Seconds in which a connection that was accepted before the stop may still bring its request.
 _LAST_REQUESTS = 1.0
-_FIRST_INHERITED_FD = 3
 # Seconds after which a stop that hangs ends the process, with a traceback of where it hangs.
 _STOP_WITHIN = 20.0
 # Seconds that a start waits for the first migration, and between two tries to migrate.
 _FIRST_MIGRATION = 1.0
 _MIGRATE_AGAIN = 2.0
-
-
-def inherited_socket() -> socket.socket | None:
-    """Return the listening socket that systemd (or who speaks its protocol) has passed, if any.
-
-    Such a socket outlives the process, so that a restart refuses no connection.
-    """
-    if os.environ.get("LISTEN_PID") != str(os.getpid()):
-        return None
-    if int(os.environ.get("LISTEN_FDS", "0")) < 1:
-        return None
-    os.set_inheritable(_FIRST_INHERITED_FD, False)
-    return socket.socket(fileno=_FIRST_INHERITED_FD)
-
-
-class ListenError(OSError):
-    """An address can't be listened on; the text names its setting and says why."""
-
-
-def own_socket(setting: str, address: str) -> socket.socket:
-    """Bind an address, host:port, that a setting names. Raises ListenError where it is taken."""
-    host, port = host_and_port(address)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        raise ListenError(f"{setting} {address}: {error.strerror or error}") from error
-    return listener
 
 
 class Migrator:
@@ -102,6 +66,10 @@ class Migrator:
 
 async def serve_until_stopped(settings: Settings, stop: asyncio.Event | None = None) -> None:
     """Serve until SIGTERM or SIGINT (or until `stop` is set)."""
+    for fault in settings.faults:
+        log.error("setting_unusable", variable=fault.variable, reason=fault.problem)
+    for note in settings.notes:
+        log.warning("setting_unknown", reason=note)
     stop = stop or asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -133,19 +101,19 @@ async def serve_until_stopped(settings: Settings, stop: asyncio.Event | None = N
         shutdown_timeout=_GRACE,
     )
     await runner.setup()
-    site = web.SockSite(runner, listener, backlog=_BACKLOG)
+    site = web.SockSite(runner, listener, backlog=BACKLOG)
     await site.start()
     runners = [runner]
     if metrics_listener is not None:
         metrics_runner = web.AppRunner(app[METRICS_APP], access_log=None)
         await metrics_runner.setup()
-        await web.SockSite(metrics_runner, metrics_listener, backlog=_BACKLOG).start()
+        await web.SockSite(metrics_runner, metrics_listener, backlog=BACKLOG).start()
         runners.append(metrics_runner)
     log.info(
         "serving",
         version=__version__,
         address="{}:{}".format(*listener.getsockname()[:2]),
-        spool=str(settings.spool_path),
+        spool=None if settings.fault("spool_path") else str(settings.spool_path),
     )
     try:
         await stop.wait()

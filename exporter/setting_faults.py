@@ -51,6 +51,6 @@ def validate(
             value = given.get(name)
             if name not in secrets and isinstance(value, str) and len(value) <= _MOST_SHOWN:
                 text += f" (it is {value!r})"
-            faults.append(Fault(name.upper(), text, name))
+            faults.append(Fault(name.upper(), " ".join(text.split()), name))
     wrong = {fault.setting for fault in faults}
     return model(**{name: value for name, value in given.items() if name not in wrong}), faults

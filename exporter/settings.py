@@ -61,6 +61,7 @@ class Settings(BaseModel):
     )
 
     _faults: tuple[Fault, ...] = PrivateAttr(())
+    _notes: tuple[str, ...] = PrivateAttr(())
 
     # Where things are
     database_url: DatabaseUrl = Field(
@@ -316,6 +317,11 @@ class Settings(BaseModel):
         """What is wrong with the settings, and did not keep the service from starting."""
         return self._faults
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is strange about the variables, and no fault: names that are no settings."""
+        return self._notes
+
     def fault(self, name: str) -> str | None:
         """Return why a setting has no usable value; None where it has one."""
         return next((one.problem for one in self._faults if one.setting == name), None)
@@ -352,7 +358,7 @@ def examine_settings(
     settings, wrong = validate(Settings, given, SECRETS)
     faults += wrong
     faults += _conflicts(settings, {fault.setting for fault in faults})
-    settings._faults = tuple(faults)
+    settings._faults, settings._notes = tuple(faults), tuple(found.notes)
     return Loaded(settings, faults, found.notes)
 
 

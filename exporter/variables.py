@@ -122,9 +122,9 @@ def _secret(path: Path) -> str:
     try:
         text = clean(_text_of(path))
     except FileNotFoundError:
-        raise _UnreadableError("there is no such file") from None
+        raise _UnreadableError("the secret's file does not exist") from None
     if not text:
-        raise _UnreadableError("the file is empty")
+        raise _UnreadableError("the secret's file is empty")
     if "\0" in text:
         raise _UnreadableError("the file is not UTF-8 text")
     return text

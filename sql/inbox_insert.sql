@@ -1,6 +1,7 @@
 -- One commit for many events. Keys are inserted in their order: two batches with the same keys in
 -- opposite order would deadlock. Events of erased locations are left out. Returns the positions
--- ($n, from 1) of the events that are new.
+-- ($n, from 1) of the events that are new, and whether this commit waits for the disk: a pooler may
+-- have put another session in the place of the one that was asked at its beginning.
 WITH incoming AS (
     SELECT *
     FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[],
@@ -28,4 +29,5 @@ WITH incoming AS (
     INSERT INTO inbox_pending (id, location_id, received_at)
     SELECT id, location_id, received_at FROM stored
 )
-SELECT n FROM incoming JOIN fresh USING (location_id, source, idempotency_key)
+SELECT n, current_setting('synchronous_commit') <> 'off' AS durable
+FROM incoming JOIN fresh USING (location_id, source, idempotency_key)

@@ -56,9 +56,7 @@ class Bench:
         await admin.execute(f"CREATE DATABASE {self._name} TEMPLATE {TEMPLATE}")
         await admin.close()
         chosen = load_settings(database_url=self._server.url(self._name))
-        # An empty table is projected a hundred times: nothing needs to reach the disk.
         first, second = await connect(chosen, "test"), await connect(chosen, "reader")
-        await first.execute("SET synchronous_commit = off")
         return first, second
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from typing import Any
+from uuid import uuid4
 
 import structlog
 from redis.asyncio import Redis
@@ -18,6 +19,20 @@ log = structlog.get_logger()
 _TIMEOUT = 0.1
 _PAUSE = 5.0
 
+# What the names of keys begin with. The first is of what only the service itself reads.
+KEY_KINDS = (
+    "ghl_exporter",
+    "agent_deals",
+    "conversions",
+    "property_interactions",
+    "property_rec",
+    "revenue",
+    "webhook_processing_time",
+    "webhooks_received",
+    "webhooks_successful",
+)
+_PROBE_EXPIRY = 10  # seconds
+
 
 def open_redis(settings: Settings) -> Redis | None:
     """Return a client for `REDIS_URL`, or None; nothing is connected yet."""
@@ -26,6 +41,36 @@ def open_redis(settings: Settings) -> Redis | None:
     return Redis.from_url(
         settings.redis_url.get_secret_value(), socket_timeout=2, socket_connect_timeout=2
     )
+
+
+class ProbeError(RedisError):
+    """Redis answers, and does not do what the service needs of it."""
+
+
+async def probe(redis: Redis) -> None:
+    """Set, read, count and delete a key of each kind that the service uses.
+
+    An answer to PING says little: an ACL can refuse keys or commands, a node of a cluster has
+    only some keys, a replica takes no writes. Raises RedisError, or what the client raises.
+    """
+    token = uuid4().hex
+    async with redis.pipeline(transaction=False) as pipeline:
+        for kind in KEY_KINDS:
+            name = f"{kind}:probe:{token}"
+            pipeline.set(name, token, ex=_PROBE_EXPIRY)
+            pipeline.get(name)
+            pipeline.exists(name)
+            pipeline.delete(name)
+        counter = f"{KEY_KINDS[0]}:probe:{token}"
+        pipeline.incr(counter)
+        pipeline.expire(counter, _PROBE_EXPIRY)
+        pipeline.delete(counter)
+        answers = await pipeline.execute(raise_on_error=False)
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise ProbeError(f"it refuses a key that the service needs: {answer}") from answer
+    if any(bytes(answer) != token.encode() for answer in answers[1 : 4 * len(KEY_KINDS) : 4]):
+        raise ProbeError("what was set is not what is read")
 
 
 class Cache:

@@ -7,6 +7,7 @@ import orjson
 from asyncpg.connect_utils import SessionAttribute
 
 from exporter.database.errors import UNAVAILABLE, DatabaseUnavailableError, reason_of
+from exporter.database.migrations import refuse_newer
 from exporter.settings import Settings
 from exporter.tasks import raise_if_cancelled
 
@@ -56,6 +57,7 @@ async def _open(settings: Settings, application: str, **options: Any) -> asyncpg
     )
     try:
         await _prepare(connection)
+        await refuse_newer(connection)
     except BaseException:
         connection.terminate()
         raise
@@ -70,6 +72,8 @@ async def connect(
     `command_timeout`: seconds that a statement may take by default. Raises one of `UNAVAILABLE`,
     whatever is wrong: PostgreSQL that refuses, a URL that the driver refuses, a pooler in between.
     """
+    if (problem := settings.fault("database_url")) is not None:
+        raise DatabaseUnavailableError(f"DATABASE_URL can't be used: {problem}")
     try:
         return await _open(settings, application, command_timeout=command_timeout, **options)
     except UNAVAILABLE as error:

@@ -3,10 +3,12 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 
 import asyncpg
 
 from exporter.bundle import bundled
+from exporter.database.errors import DatabaseUnavailableError
 from exporter.database.locks import MIGRATION_LOCK
 
 _FILE_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
@@ -47,6 +49,30 @@ async def pending(connection: asyncpg.Connection) -> Sequence[Migration]:
     """Return the migrations that this database lacks."""
     done = await applied(connection)
     return [migration for migration in all_migrations() if migration.number not in done]
+
+
+async def refuse_newer(connection: asyncpg.Connection) -> None:
+    """Refuse a database that a newer version has migrated. Raises DatabaseUnavailableError.
+
+    This version could store events in ways that the newer one can't read.
+    """
+    if await connection.fetchval("SELECT to_regclass('schema_migrations') IS NULL"):
+        return
+    known = _newest()
+    rows = await connection.fetch(
+        "SELECT name FROM schema_migrations WHERE number > $1 ORDER BY number", known
+    )
+    if rows:
+        names = ", ".join(row["name"] for row in rows)
+        raise DatabaseUnavailableError(
+            f"the database is newer than this version, which doesn't know its migrations {names}:"
+            " install the version that made them"
+        )
+
+
+@cache
+def _newest() -> int:
+    return all_migrations()[-1].number
 
 
 async def migrate(connection: asyncpg.Connection) -> list[str]:

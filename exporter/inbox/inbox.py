@@ -59,7 +59,9 @@ class Inbox:
     def __init__(self, settings: Settings, metrics: LiveMetrics) -> None:
         self._settings = settings
         self._metrics = metrics
-        self.spool = Spool(settings.spool_path, settings.spool_max_bytes)
+        self.spool = Spool(
+            settings.spool_path, settings.spool_max_bytes, refused=settings.fault("spool_path")
+        )
         self.availability = Availability("database", "PostgreSQL takes no commits")
         self.fsync_off = False
         """Whether PostgreSQL has said that it does not wait for its disk."""

@@ -51,8 +51,10 @@ class SpoolUnavailable(Exception):
 class Spool:
     """The spool of one process. All of its work happens in one thread of its own."""
 
-    def __init__(self, path: Path, max_bytes: int) -> None:
+    def __init__(self, path: Path, max_bytes: int, *, refused: str | None = None) -> None:
+        """`refused`: why there is no file to use at all."""
         self.path = path
+        self._refused = refused
         self._max_bytes = max_bytes
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._connection: sqlite3.Connection | None = None
@@ -85,7 +87,8 @@ class Spool:
 
     async def close(self) -> None:
         """Close the file."""
-        await self._call(self._close)
+        if self._refused is None:
+            await self._call(self._close)
         self._thread.shutdown()
 
     async def append(self, events: Sequence[InboxEvent]) -> list[None]:
@@ -113,6 +116,9 @@ class Spool:
         return await loop.run_in_executor(self._thread, self._guard, work)
 
     def _guard(self, work: Callable[[], T]) -> T:
+        if self._refused is not None:
+            self.problem = f"SPOOL_PATH {self._refused}"
+            raise SpoolUnavailable(self.problem)
         try:
             try:
                 result = work()

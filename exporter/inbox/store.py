@@ -5,6 +5,7 @@ from functools import cache
 
 from exporter.bundle import bundled
 from exporter.database.connect import Connection
+from exporter.database.errors import DatabaseUnavailableError
 from exporter.inbox.event import InboxEvent
 
 
@@ -16,7 +17,8 @@ def _insert_sql() -> str:
 async def insert_events(connection: Connection, events: Sequence[InboxEvent]) -> set[int]:
     """Commit the events and return the positions of those that were new.
 
-    Raises what asyncpg raises; nothing is stored then, or all is and the answer got lost: inserting
+    Raises what asyncpg raises, and DatabaseUnavailableError where the commit did not wait for the
+    disk; nothing is stored then, or all is and the answer got lost: inserting
     again is safe.
     """
     # Inside one statement a key may come once; the first of the same key is the one that counts.
@@ -35,5 +37,9 @@ async def insert_events(connection: Connection, events: Sequence[InboxEvent]) ->
         [event.received_at for event in chosen],
         [event.body for event in chosen],
     )
+    if rows and not rows[0]["durable"]:
+        raise DatabaseUnavailableError(
+            "synchronous_commit is off in the session that commits: what is answered could be lost"
+        )
     back = list(positions.values())
     return {back[row[0] - 1] for row in rows}

@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from exporter.availability import Availability
+from exporter.cache.redis import probe
 from exporter.database.errors import DATABASE_ERRORS, reason_of
 from exporter.inbox.inbox import Inbox
 from exporter.live.metrics import LiveMetrics
@@ -83,7 +84,7 @@ class Watch:
         up = 0
         try:
             async with asyncio.timeout(_TIMEOUT):
-                await self._redis.ping()
+                await probe(self._redis)
             up = 1
         except (RedisError, OSError, TimeoutError) as error:
             log.debug("redis_away", error=repr(error))

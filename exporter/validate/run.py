@@ -65,8 +65,9 @@ def run_validate(options: argparse.Namespace, output: Output) -> int:
 def _running(options: argparse.Namespace, key: str) -> Target:
     if not key:
         raise RuntimeError("set GHL_EXPORTER_KEY to a key with the scopes read and track")
-    settings = load_settings() if "DATABASE_URL" in os.environ else None
-    return Target(options.url.rstrip("/"), key, None, settings)
+    settings = load_settings()
+    of_database = settings if "database_url" in settings.model_fields_set else None
+    return Target(options.url.rstrip("/"), key, None, of_database)
 
 
 def _embedded(stack: ExitStack, output: Output) -> Target:
