@@ -1,5 +1,6 @@
 """Answers that are not the exporter's: nothing is taken for delivered, and nothing is lost."""
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -178,6 +179,50 @@ async def test_a_refusal_of_the_exporter_drops_the_calls_that_it_names(said: lis
     assert taken == ["a", "b"]
     assert (client.stats.sent, client.stats.rejected) == (2, 1)
     assert "refuses calls of agent-activity" in said[0]
+
+
+async def _hang(_: web.Request) -> web.Response:
+    await asyncio.sleep(60)
+    return web.Response()
+
+
+async def test_a_question_can_be_cancelled_and_the_client_lives_on() -> None:
+    port = free_port()
+    client = AsyncClient(f"http://127.0.0.1:{port}", "k", location_id="l", timeout=20)
+    async with serving(_hang, port) as asked:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await client.get_health()
+        question = asyncio.create_task(client.get_health())
+        await wait_until(lambda: len(asked) == 2)
+        question.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await question
+        # One that waits while the client is closed is answered, not cancelled.
+        question = asyncio.create_task(client.get_health())
+        await wait_until(lambda: len(asked) == 3)
+        await client.close(0)
+        assert await question is None
+
+
+async def test_a_cancelled_close_still_ends_and_counts(said: list[str]) -> None:
+    port = free_port()
+    client = AsyncClient(f"http://127.0.0.1:{port}", "k", location_id="l")
+    async with serving(_hang, port):
+        client.track_agent_activity("ann")
+        worker = client._worker
+        closing = asyncio.create_task(client.close(30))
+        await asyncio.sleep(0.2)
+        closing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await closing
+        await wait_until(lambda: worker._thread is None)
+    assert (client.stats.waiting, client.stats.dropped) == (0, 1)
+    assert said == ["1 calls are lost: the exporter did not take them before the end"]
+    # It can be used again.
+    await client.start()
+    assert client.track_agent_activity("ann")
+    await client.close(0)
 
 
 async def test_a_wait_that_is_asked_for_is_bounded() -> None:
