@@ -4,6 +4,8 @@ import time
 
 import structlog
 
+from exporter.database.errors import UNAVAILABLE, reason_of
+
 log = structlog.get_logger()
 
 # Reasons that one outage may log; a server that comes back gives a few different ones.
@@ -39,8 +41,15 @@ class Availability:
         """Tell whether the last attempt failed."""
         return self._up is False
 
-    def lost(self, reason: str) -> None:
-        """Note that an attempt failed. Each reason is logged once in an outage."""
+    def failed(self, error: BaseException) -> None:
+        """Note that an attempt failed with an error of PostgreSQL, or with a fault of our own."""
+        self.lost(reason_of(error), None if isinstance(error, UNAVAILABLE) else error)
+
+    def lost(self, reason: str, fault: BaseException | None = None) -> None:
+        """Note that an attempt failed. Each reason is logged once in an outage.
+
+        `fault`: an error of our own, which is logged with its traceback.
+        """
         now = time.monotonic()
         if self._up is not False:
             if now - max(self._found_at, self._logged_at) > _SAME_OUTAGE:
@@ -50,7 +59,10 @@ class Availability:
             self._logged.add(reason)
             self._logged_at = now
             self._quiet = False
-            log.warning(f"{self._event}_unavailable", reason=reason)
+            if fault is None:
+                log.warning(f"{self._event}_unavailable", reason=reason)
+            else:
+                log.error(f"{self._event}_unavailable", reason=reason, exc_info=fault)
         self._up = False
         self.reason = reason
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import asyncpg
 
 from exporter.cache.redis import open_redis, probe
+from exporter.database.advice import grant_all, grant_create
 from exporter.database.connect import connect
 from exporter.database.errors import DATABASE_ERRORS, reason_of
 from exporter.database.migrations import pending
@@ -183,22 +184,16 @@ async def _of_connection(
         names = ", ".join(migration.name for migration in missing)
         yield Finding(Mark.WRONG, f"migrations are missing: {names} (ghl-exporter migrate)")
         if not session["may_create"]:
-            yield Finding(
-                Mark.WRONG,
-                f"the role {session['role']} may not create tables in"
-                f" {_schema(session)}: GRANT CREATE ON SCHEMA {session['schema'] or 'NAME'}"
-                f" TO {session['role']}",
-            )
+            text = f"the role {session['role']} may not create tables in {_schema(session)}"
+            advice = grant_create(session["schema"], session["role"])
+            yield Finding(Mark.WRONG, f"{text}: {advice}")
         return
     yield Finding(Mark.RIGHT, "all migrations are applied")
     closed = [row["relname"] for row in await connection.fetch(_CLOSED)]
     if closed:
-        yield Finding(
-            Mark.WRONG,
-            f"the role {session['role']} may not read and write {', '.join(closed)}:"
-            f" GRANT ALL ON ALL TABLES, and then SEQUENCES, IN SCHEMA {session['schema']}"
-            f" TO {session['role']}",
-        )
+        text = f"the role {session['role']} may not read and write {', '.join(closed)}"
+        advice = grant_all(session["schema"], session["role"])
+        yield Finding(Mark.WRONG, f"{text}: {advice}")
         return
     if not await connection.fetchval(_OWNS_INBOX):
         yield Finding(

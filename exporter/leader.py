@@ -8,7 +8,7 @@ import structlog
 
 from exporter.availability import Availability
 from exporter.cache.figures import DayFigures
-from exporter.database.errors import DATABASE_ERRORS, reason_of
+from exporter.database.errors import DATABASE_ERRORS
 from exporter.inbox.partitions import create_partitions, drop_old_partitions
 from exporter.kpis.refresh import KpiRefresher
 from exporter.lease import LeaderSession, Lease
@@ -91,7 +91,7 @@ class Leader:
         self._pause = _FIRST_PAUSE
 
     def _lost(self, error: BaseException) -> None:
-        self.availability.lost(reason_of(error))
+        self.availability.failed(error)
 
     async def _serve_a_term(self) -> None:
         session = await LeaderSession.open(self._settings, _COMMAND_TIMEOUT)
@@ -171,7 +171,7 @@ class Leader:
             await asyncio.sleep(max(self._settings.kpi_interval - elapsed, 0.05))
 
     def _refresh_failed(self, error: BaseException) -> None:
-        self.kpi_database.lost(reason_of(error))
+        self.kpi_database.failed(error)
 
     async def _publish_figures(self, lease: Lease) -> None:
         """Set the day's figures in Redis after each change, and now and then without one."""

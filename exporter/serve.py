@@ -14,7 +14,6 @@ from exporter import __version__
 from exporter.app import METRICS_APP, create_app
 from exporter.availability import Availability
 from exporter.database.connect import connect
-from exporter.database.errors import reason_of
 from exporter.database.migrations import migrate
 from exporter.settings import Settings
 from exporter.sockets import BACKLOG, inherited_socket, own_socket
@@ -53,7 +52,7 @@ class Migrator:
                 await asyncio.sleep(_MIGRATE_AGAIN)
 
     def _failed(self, error: BaseException) -> None:
-        self.availability.lost(reason_of(error))
+        self.availability.failed(error)
 
     async def _migrate(self) -> None:
         connection = await connect(self._settings, "migrate")

@@ -6,6 +6,7 @@ import asyncpg
 import orjson
 from asyncpg.connect_utils import SessionAttribute
 
+from exporter.database.advice import remember_session
 from exporter.database.errors import UNAVAILABLE, DatabaseUnavailableError, reason_of
 from exporter.database.migrations import refuse_newer
 from exporter.settings import Settings
@@ -27,12 +28,15 @@ _PREPARE = """
 SELECT set_config('jit', 'off', false),
        CASE WHEN current_setting('synchronous_commit') = 'off'
             THEN set_config('synchronous_commit', 'on', false)
-            ELSE current_setting('synchronous_commit') END AS synchronous_commit
+            ELSE current_setting('synchronous_commit') END AS synchronous_commit,
+       current_user::text AS role, current_schema()::text AS schema
 """
 
 
 async def _prepare(connection: asyncpg.Connection) -> None:
-    await connection.fetchrow(_PREPARE)
+    row = await connection.fetchrow(_PREPARE)
+    if row is not None:
+        remember_session(row["role"], row["schema"])
     # Read back: what the server says counts, not what it was asked for.
     if await connection.fetchval("SHOW synchronous_commit") == "off":
         raise DatabaseUnavailableError(

@@ -11,6 +11,7 @@ from exporter.bundle import bundled
 from exporter.database.errors import DatabaseUnavailableError
 from exporter.database.locks import MIGRATION_LOCK
 
+_HAS_NO_TABLE = "SELECT to_regclass('schema_migrations') IS NULL"
 _FILE_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")
 
 
@@ -39,7 +40,7 @@ def all_migrations() -> list[Migration]:
 
 async def applied(connection: asyncpg.Connection) -> set[int]:
     """Return the numbers of the migrations that this database has."""
-    if await connection.fetchval("SELECT to_regclass('schema_migrations') IS NULL"):
+    if await connection.fetchval(_HAS_NO_TABLE):
         return set()
     rows = await connection.fetch("SELECT number FROM schema_migrations")
     return {row["number"] for row in rows}
@@ -80,15 +81,19 @@ async def migrate(connection: asyncpg.Connection) -> list[str]:
 
     Each file is one transaction. Copies that start together wait for one another.
     """
+    # A role that may not create anything can still use what is there.
+    if not await pending(connection):
+        return []
     # Neither waiting for another instance nor an index over a long history ends half-way.
     await connection.execute("SET statement_timeout = 0")
     await connection.execute("SELECT pg_advisory_lock($1)", MIGRATION_LOCK)
     try:
-        await connection.execute(
-            "CREATE TABLE IF NOT EXISTS schema_migrations ("
-            "number integer PRIMARY KEY, name text NOT NULL,"
-            " applied_at timestamptz NOT NULL DEFAULT now())"
-        )
+        if await connection.fetchval(_HAS_NO_TABLE):
+            await connection.execute(
+                "CREATE TABLE schema_migrations ("
+                "number integer PRIMARY KEY, name text NOT NULL,"
+                " applied_at timestamptz NOT NULL DEFAULT now())"
+            )
         names = []
         for migration in await pending(connection):
             async with connection.transaction():

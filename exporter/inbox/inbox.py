@@ -11,7 +11,7 @@ import structlog
 
 from exporter.availability import Availability
 from exporter.database.connect import connect
-from exporter.database.errors import DATABASE_ERRORS, reason_of
+from exporter.database.errors import DATABASE_ERRORS
 from exporter.inbox.event import InboxEvent
 from exporter.inbox.group_commit import GroupCommit
 from exporter.inbox.spool import Spool, SpoolUnavailable
@@ -209,7 +209,7 @@ class Inbox:
         ]
 
     def _lost(self, error: Exception) -> None:
-        self.availability.lost(reason_of(error))
+        self.availability.failed(error)
         while self._idle:
             self._forget(self._idle.pop())
         # They would only wait for the same failure.

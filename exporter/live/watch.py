@@ -9,7 +9,7 @@ from redis.exceptions import RedisError
 
 from exporter.availability import Availability
 from exporter.cache.redis import probe
-from exporter.database.errors import DATABASE_ERRORS, reason_of
+from exporter.database.errors import DATABASE_ERRORS
 from exporter.inbox.inbox import Inbox
 from exporter.live.metrics import LiveMetrics
 from exporter.tasks import raise_if_cancelled
@@ -70,7 +70,7 @@ class Watch:
                     self._knows_locations = True
         except DATABASE_ERRORS as error:
             raise_if_cancelled(error)
-            self.availability.lost(reason_of(error))
+            self.availability.failed(error)
             return
         self.availability.found()
         if row is not None:

@@ -17,6 +17,8 @@ from exporter.tasks import raise_if_cancelled
 
 log = structlog.get_logger()
 
+_NOT_THE_EVENT = (*UNAVAILABLE, asyncpg.SyntaxOrAccessError)
+
 _PENDING = """
 SELECT p.id, i.location_id, i.received_at, i.source, i.endpoint, i.event_type, i.idempotency_key,
        i.body
@@ -45,14 +47,15 @@ class Projector:
 
         An event that breaks its batch is found by halving the batches, and set aside with its
         error. A batch that takes longer than a statement may (`statement_timeout`) is halved too.
-        Raises one of `UNAVAILABLE`.
+        Raises what is no event's fault: most of `DATABASE_ERRORS`.
         """
         started = time.monotonic()
         try:
             ids, events, counts = await self._project()
         except Exception as error:  # whatever one event provokes must not stop the others
             raise_if_cancelled(error)
-            if isinstance(error, UNAVAILABLE) and not self._took_too_long(error):
+            # SQL that does not fit the tables is no event's fault either.
+            if isinstance(error, _NOT_THE_EVENT) and not self._took_too_long(error):
                 raise
             if self._limit > 1:
                 self._limit //= 2
