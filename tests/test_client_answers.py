@@ -47,7 +47,7 @@ async def serving(handler: Handler, port: int) -> AsyncIterator[list[str]]:
 
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", noted)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, "127.0.0.1", port).start()
     try:
@@ -218,7 +218,7 @@ async def test_a_cancelled_close_still_ends_and_counts(said: list[str]) -> None:
             await closing
         await wait_until(lambda: worker._thread is None)
     assert (client.stats.waiting, client.stats.dropped) == (0, 1)
-    assert said == ["1 calls are lost: the exporter did not take them before the end"]
+    assert said == ["1 call is lost: the exporter did not take them before the end"]
     # It can be used again.
     await client.start()
     assert client.track_agent_activity("ann")

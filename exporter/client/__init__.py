@@ -15,6 +15,7 @@ from .blocking import Client
 from .errors import ArgumentError, ClientError
 from .outbox import Stats
 from .processing import Processing
+from .registry import ServiceRegistry, create_business_metrics_service
 from .types import ConversionStage
 
 __all__ = [
@@ -24,5 +25,7 @@ __all__ = [
     "ClientError",
     "ConversionStage",
     "Processing",
+    "ServiceRegistry",
     "Stats",
+    "create_business_metrics_service",
 ]

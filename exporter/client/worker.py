@@ -259,7 +259,8 @@ class Worker:
 
     def _report_lost(self, count: int) -> None:
         if count:
-            log.error("%d calls are lost: the exporter did not take them before the end", count)
+            are = "call is" if count == 1 else "calls are"
+            log.error("%d %s lost: the exporter did not take them before the end", count, are)
 
     def _say(self, message: str) -> None:
         self._throttle.log(logging.WARNING, message, message)
