@@ -21,7 +21,7 @@ exit status: 0 done, 1 something is wrong (it says what), 2 the command line is
 """
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a list of commands and options
     parser = argparse.ArgumentParser(
         prog="ghl-exporter",
         description="Receives HighLevel (GHL) webhooks without loss, turns them into business "
@@ -105,20 +105,31 @@ def _parser() -> argparse.ArgumentParser:
     validate = add(
         "validate",
         "try everything end to end, and hold its speed against the targets",
-        "Without --url it starts embedded servers and a service of its own. With --url it tells a "
-        "service that runs a small story about the location, with the key in GHL_EXPORTER_KEY; "
-        "what needs the database uses DATABASE_URL. Without any of the flags all of it is done "
-        "(demo data only in a database of its own).",
+        "Without --url it starts embedded servers and a service of its own, and removes them at "
+        "the end. With --url it only reads from a service that runs, with the key in "
+        "GHL_EXPORTER_KEY (scope read); what needs the database uses DATABASE_URL. With "
+        "--write-to-this-service too it tracks a small story at a new location of its own, which "
+        "it erases at the end, also after Ctrl-C or an error (scope admin). Without any of the "
+        "other flags all of it is done.",
     )
     validate.add_argument("--url", help="of a service that runs, http://127.0.0.1:12105 say")
     validate.add_argument(
-        "--location-id", default="validation", help="the story's location (default: validation)"
+        "--write-to-this-service",
+        action="store_true",
+        help="with --url: write a story to a location of its own, and erase it",
     )
     validate.add_argument(
-        "--setup-db", action="store_true", help="bring the database up to date, and check it"
+        "--location-id",
+        help="the location to read (default: the story's, or one that /metrics shows)",
+    )
+    validate.add_argument("--setup-db", action="store_true", help="check the database's migrations")
+    validate.add_argument(
+        "--demo-data",
+        action="store_true",
+        help="without --url: write a simulated agency's history",
     )
     validate.add_argument(
-        "--demo-data", action="store_true", help="write 30 days of a simulated agency's history"
+        "--days", type=int, default=30, help="days of the simulated agency's history (30)"
     )
     validate.add_argument("--test-api", action="store_true", help="ask every endpoint")
     validate.add_argument(

@@ -26,15 +26,32 @@ WHERE c.relnamespace = current_schema()::regnamespace AND c.relkind IN ('r', 'p'
   AND NOT c.relispartition AND a.attname = 'location_id' AND NOT a.attisdropped
 ORDER BY 1
 """
-# A completion need not name its location: it belongs to its start's, once both are projected.
+# A completion need not name its location: it belongs to its start's. Those that are projected are
+# known by their tracking id, others by their key.
 _COMPLETIONS = """
-SELECT DISTINCT e.entity_id, e.idempotency_key
-FROM entity_events e
-WHERE e.location_id = '' AND e.family = 'platform_webhook'
-  AND EXISTS (SELECT FROM platform_webhooks w
-              WHERE w.location_id = $1 AND w.tracking_id = e.entity_id)
-  AND NOT EXISTS (SELECT FROM platform_webhooks w
-                  WHERE w.location_id <> $1 AND w.tracking_id = e.entity_id)
+WITH mine AS (
+    SELECT tracking_id FROM platform_webhooks WHERE location_id = $1
+    UNION
+    SELECT substring(idempotency_key FROM '^webhook-start/(.*)/[0-9a-f]{64}$') FROM inbox
+    WHERE location_id = $1 AND source = 'platform' AND endpoint = 'webhook-start'
+), completions AS (
+    SELECT entity_id AS tracking_id, idempotency_key FROM entity_events
+    WHERE location_id = '' AND family = 'platform_webhook'
+    UNION
+    SELECT substring(idempotency_key FROM '^webhook-completion/(.*)/[0-9a-f]{64}$'), idempotency_key
+    FROM inbox
+    WHERE location_id = '' AND source = 'platform' AND endpoint = 'webhook-completion'
+)
+SELECT tracking_id, idempotency_key FROM completions JOIN mine USING (tracking_id)
+WHERE NOT EXISTS (SELECT FROM platform_webhooks w
+                  WHERE w.location_id <> $1 AND w.tracking_id = mine.tracking_id)
+"""
+_DELETE_COMPLETIONS = """
+WITH deleted AS (
+    DELETE FROM inbox WHERE location_id = '' AND source = 'platform' AND idempotency_key = ANY($1)
+    RETURNING id
+)
+DELETE FROM inbox_pending p USING deleted WHERE p.id = deleted.id
 """
 
 
@@ -125,15 +142,11 @@ async def _delete(connection: asyncpg.Connection, location_id: str) -> Erased:
     )
     erased.agents = [row[0] for row in rows]
     completions = await connection.fetch(_COMPLETIONS, location_id)
-    await connection.execute(
-        "DELETE FROM inbox WHERE location_id = '' AND source = 'platform'"
-        " AND idempotency_key = ANY($1)",
-        [row["idempotency_key"] for row in completions],
-    )
+    await connection.execute(_DELETE_COMPLETIONS, [row["idempotency_key"] for row in completions])
     await connection.execute(
         "DELETE FROM entity_events WHERE location_id = '' AND family = 'platform_webhook'"
         " AND entity_id = ANY($1)",
-        [row["entity_id"] for row in completions],
+        [row["tracking_id"] for row in completions],
     )
     for table in await _tables(connection):
         status = await connection.execute(
