@@ -1,4 +1,7 @@
-"""The tracking calls' bodies: what they must hold, with errors that name the field."""
+"""The tracking calls' bodies: what they must hold, with errors that name the field.
+
+The client checks by them too, without the service: so the imports are relative.
+"""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -13,9 +16,9 @@ from pydantic import (
     StrictBool,
 )
 
-from exporter import tracking
-from exporter.fields import MAX_ID_BYTES, clean_text, clean_time
-from exporter.stages import STAGES
+from .. import tracking
+from ..fields import MAX_ID_BYTES, clean_text, clean_time
+from ..stages import STAGES
 
 
 def _text(value: str) -> str:
