@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import asyncpg
 
-from exporter.cache.redis import open_redis, probe
+from exporter.cache.redis import open_redis, probe, redis_reason
 from exporter.database.advice import grant_all, grant_create
 from exporter.database.connect import connect
 from exporter.database.errors import DATABASE_ERRORS, reason_of
@@ -244,8 +244,7 @@ async def _of_redis(settings: Settings) -> AsyncGenerator[Finding, None]:
             await probe(redis)
     except Exception as error:  # the client raises its own, the network's, and Python's
         raise_if_cancelled(error)
-        reason = " ".join(str(error).split()) or type(error).__name__
-        text = f"REDIS_URL: {reason} (it is a cache: slower, never wrong)"
+        text = f"REDIS_URL: {redis_reason(error)} (it is a cache: slower, never wrong)"
         yield Finding(Mark.NOTE, text)
     else:
         yield Finding(Mark.RIGHT, "Redis sets, reads and deletes keys")

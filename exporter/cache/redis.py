@@ -11,7 +11,10 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError
 
+from exporter.availability import Availability
+from exporter.database.advice import one_line
 from exporter.settings import Settings
+from exporter.tasks import raise_if_cancelled
 
 log = structlog.get_logger()
 
@@ -32,6 +35,7 @@ KEY_KINDS = (
     "webhooks_successful",
 )
 _PROBE_EXPIRY = 10  # seconds
+_PROBE_TIMEOUT = 2.0  # seconds
 
 
 def open_redis(settings: Settings) -> Redis | None:
@@ -79,6 +83,12 @@ class Cache:
     def __init__(self, redis: Redis | None) -> None:
         self._redis = redis
         self._away_until = 0.0
+        self.availability = Availability("redis", "Redis is away: slower, never wrong")
+
+    @property
+    def set_up(self) -> bool:
+        """Tell whether there is a Redis to ask at all."""
+        return self._redis is not None
 
     @property
     def usable(self) -> bool:
@@ -102,7 +112,37 @@ class Cache:
                 fill(pipeline)
                 answers: list[Any] = await pipeline.execute()
                 return answers
-        except (RedisError, OSError, TimeoutError) as error:
+        # The client raises its own errors, the network's, and Python's: a TypeError for an option
+        # that it doesn't know, say. None of them is worth an answer.
+        except Exception as error:
+            raise_if_cancelled(error)
             self._away_until = time.monotonic() + _PAUSE
-            log.debug("redis_away", error=repr(error))
+            if isinstance(error, TimeoutError):
+                log.debug("redis_slow", seconds=timeout)  # whether it is away, the probe tells
+            else:
+                self.availability.lost(redis_reason(error))
             return None
+
+    async def look(self) -> bool:
+        """Probe Redis and note whether it can be used; return that. False without Redis."""
+        if self._redis is None:
+            return False
+        try:
+            async with asyncio.timeout(_PROBE_TIMEOUT):
+                await probe(self._redis)
+        except Exception as error:  # see `run`
+            raise_if_cancelled(error)
+            self.availability.lost(redis_reason(error))
+            return False
+        self.availability.found()
+        return True
+
+
+def redis_reason(error: BaseException) -> str:
+    """Describe an error of the Redis client in one line."""
+    if isinstance(error, TimeoutError) and not str(error):
+        return "Redis did not answer in time"
+    text = one_line(str(error))
+    if isinstance(error, RedisError | OSError) and text:
+        return text
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -195,7 +195,10 @@ class LiveMetrics:
         self.database_up = gauge("database_up", "1 while PostgreSQL takes commits, else 0.")
         # Without a Redis that there should be, there is none that could be down.
         self.redis_up = (
-            gauge("redis_up", "1 while Redis answers, else 0; absent without REDIS_URL.")
+            gauge(
+                "redis_up",
+                "1 while Redis sets and reads keys, else 0; absent without REDIS_URL.",
+            )
             if with_redis
             else None
         )

@@ -4,11 +4,9 @@ import asyncio
 
 import asyncpg
 import structlog
-from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from exporter.availability import Availability
-from exporter.cache.redis import probe
+from exporter.cache.redis import Cache
 from exporter.database.errors import DATABASE_ERRORS
 from exporter.inbox.inbox import Inbox
 from exporter.live.metrics import LiveMetrics
@@ -33,10 +31,10 @@ class Watch:
     """Keeps the gauges of the inbox and of what the service stands on."""
 
     def __init__(
-        self, pool: asyncpg.Pool, redis: Redis | None, inbox: Inbox, metrics: LiveMetrics
+        self, pool: asyncpg.Pool, cache: Cache, inbox: Inbox, metrics: LiveMetrics
     ) -> None:
         self._pool = pool
-        self._redis = redis
+        self._cache = cache
         self._metrics = metrics
         self.availability = Availability("database_sample", "PostgreSQL answers no questions")
         self._knows_locations = False
@@ -79,13 +77,5 @@ class Watch:
             self._metrics.quarantine.set(row["quarantined"])
 
     async def _sample_redis(self) -> None:
-        if self._redis is None or self._metrics.redis_up is None:
-            return
-        up = 0
-        try:
-            async with asyncio.timeout(_TIMEOUT):
-                await probe(self._redis)
-            up = 1
-        except (RedisError, OSError, TimeoutError) as error:
-            log.debug("redis_away", error=repr(error))
-        self._metrics.redis_up.set(up)
+        if self._cache.set_up and self._metrics.redis_up is not None:
+            self._metrics.redis_up.set(await self._cache.look())

@@ -63,13 +63,15 @@ class Landing:
         kpis: KpiRefresher,
         metrics: LiveMetrics,
         availabilities: Sequence[Availability] = (),
+        redis: Availability | None = None,
     ) -> None:
-        """`availabilities`: what the page shows, with its reason, while it is down."""
+        """`availabilities`, `redis`: what the page shows, with its reason, while it is down."""
         self._settings = settings
         self._inbox = inbox
         self._kpis = kpis
         self._metrics = metrics
         self._availabilities = availabilities
+        self._redis = redis
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes of the page and of the probes."""
@@ -122,14 +124,17 @@ class Landing:
             lines += self._projection_lines()
         else:
             lines.append(Line("warn", "Facts and KPIs stand still until PostgreSQL is back."))
-        if self._metrics.redis_up is None:
-            lines.append(Line("good", "Redis is not set up; nothing depends on it."))
-        else:
-            up = gauge_value(self._metrics.redis_up)
-            lines.append(
-                Line("good", "Redis answers.") if up else Line("warn", "Redis is away: slower.")
-            )
+        lines.append(self._redis_line())
         return lines
+
+    def _redis_line(self) -> Line:
+        if self._metrics.redis_up is None:
+            return Line("good", "Redis is not set up; nothing depends on it.")
+        if self._redis is not None and self._redis.reason is not None:
+            return Line("warn", f"{self._redis.problem}: {self._redis.reason}")
+        if gauge_value(self._metrics.redis_up):
+            return Line("good", "Redis answers.")
+        return Line("warn", "Redis is away: slower.")
 
     def _last_webhook(self) -> Line:
         sources = (GHL, WORKFLOW)
