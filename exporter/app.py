@@ -151,7 +151,7 @@ async def _keep_running(work: Callable[[], Coroutine[Any, Any, None]]) -> None:
             await work()
         except Exception as error:  # the backlog's age and the KPIs' age tell on-call
             raise_if_cancelled(error)
-            log.exception("task_failed", error=repr(error))
+            log.exception("task_failed", error=error)
         await asyncio.sleep(_RESTART_PAUSE)
 
 
@@ -173,7 +173,7 @@ def _errors(metrics: LiveMetrics, audit: Audit) -> Any:
         except asyncio.CancelledError:
             raise
         except Exception as error:  # a fault of ours; the receiver answers its own with 429
-            log.exception("request_failed", path=request.path, error=repr(error))
+            log.exception("request_failed", path=request.path, error=error)
             response = problem(500, "it failed; the log says why")
         audit.answered(request, response.status)
         return response

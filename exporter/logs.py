@@ -1,14 +1,54 @@
-"""JSON lines (plain in a terminal) through structlog. No personal data: ids, counts and times."""
+"""JSON lines (plain in a terminal) through structlog. No personal data: ids, counts and times.
+
+Ids come from senders: nothing that they hold starts a line of its own or reaches a terminal as a
+control character. Errors are described without the data that they quote.
+"""
 
 import logging
 import sys
+from collections.abc import MutableMapping
 from contextlib import suppress
 from typing import Any, TextIO
 
 import orjson
 import structlog
 
+from exporter.describe import describe_error, describe_traceback, escape_text
+
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+
+
+# Longer values are cut: an id has at most 255 bytes.
+_LONGEST = 2000
+
+
+def _describe_errors(_: Any, __: str, event: MutableMapping[str, Any]) -> dict[str, Any]:
+    """Replace errors by their descriptions, and `exc_info` by where it was raised."""
+    raised = event.pop("exc_info", None)
+    if raised is True:
+        raised = sys.exc_info()[1]
+    elif isinstance(raised, tuple):
+        raised = raised[1]
+    cleaned = {name: _clean(value) for name, value in event.items()}
+    if isinstance(raised, BaseException):
+        cleaned["exception"] = describe_traceback(raised)
+    return cleaned
+
+
+def _clean(value: Any) -> Any:
+    match value:
+        case str():
+            return escape_text(value[:_LONGEST])
+        case None | bool() | int() | float():
+            return value
+        case BaseException():
+            return describe_error(value)
+        case list() | tuple() | set() | frozenset():
+            return [_clean(one) for one in value]
+        case dict():
+            return {escape_text(str(name)): _clean(one) for name, one in value.items()}
+        case _:
+            return escape_text(str(value)[:_LONGEST])
 
 
 def _to_json(event: Any, **_: Any) -> str:
@@ -38,7 +78,7 @@ def configure_logs(log_format: str, level: str, stream: TextIO = sys.stderr) -> 
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            *([] if plain else [structlog.processors.format_exc_info]),
+            _describe_errors,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
@@ -46,19 +86,35 @@ def configure_logs(log_format: str, level: str, stream: TextIO = sys.stderr) -> 
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(stream)
-    handler.setFormatter(_JsonFormatter() if not plain else logging.Formatter())
+    handler.setFormatter(_PlainFormatter() if plain else _JsonFormatter())
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+
+
+class _PlainFormatter(logging.Formatter):
+    """A library's line for people."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = _line(record)
+        return "\n".join(line[name] for name in ("event", "exception") if name in line)
 
 
 class _JsonFormatter(logging.Formatter):
     """A library's line in the shape of ours."""
 
     def format(self, record: logging.LogRecord) -> str:
-        line = {
-            "event": record.getMessage(),
-            "logger": record.name,
-            "level": record.levelname.lower(),
-        }
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        return orjson.dumps(line).decode()
+        return orjson.dumps(_line(record)).decode()
+
+
+def _line(record: logging.LogRecord) -> dict[str, str]:
+    message = record.getMessage()
+    if record.name == "asyncio":
+        # What follows shows tasks and errors as they are, with their data.
+        message = message.partition("\n")[0]
+    line = {
+        "event": escape_text(message[:_LONGEST]),
+        "logger": record.name,
+        "level": record.levelname.lower(),
+    }
+    if record.exc_info and record.exc_info[1] is not None:
+        line["exception"] = describe_traceback(record.exc_info[1])
+    return line

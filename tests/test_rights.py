@@ -213,7 +213,7 @@ def error(state: str, message: str) -> asyncpg.PostgresError:
         ),
         ("3D000", 'database "x" does not exist', "create the database"),
         ("42P05", 'prepared statement "x" already exists', "pool_mode=session"),
-        ("22003", "out of range\nand more", ""),
+        ("54000", "too complex\nand more", ""),
     ],
 )
 def test_an_error_is_described_in_a_line(state: str, message: str, advice: str) -> None:

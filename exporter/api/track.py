@@ -99,7 +99,7 @@ class Tracking:
                 )
         except (NoMemory, TooSlow, Refused) as error:
             self._metrics.calls.labels(call, "refused").inc()
-            log.warning("tracking", outcome="refused", call=call, key=key.key_id, error=str(error))
+            log.warning("tracking", outcome="refused", call=call, key=key.key_id, error=error)
             raise Problem(429, "it could not be stored in time", headers=_RETRY_AFTER) from None
         counts = Counter(outcomes)
         for outcome, count in counts.items():

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import asyncpg
 
+from exporter.describe import QUOTING_CLASSES
+
 _LONGEST = 500
 _DEFAULT = "public"
 _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
@@ -52,9 +54,12 @@ def describe(error: asyncpg.PostgresError, role: str | None, schema: str | None)
     """Describe a server's error in one line: message, SQLSTATE, and what to do where it is known.
 
     `role` and `schema`: current_user and current_schema() of the session that met it, where they
-    are known. PostgreSQL's DETAIL is left out: it can quote the values of a row.
+    are known. PostgreSQL's DETAIL is left out, and messages about faulty values: they quote a row.
     """
-    text = one_line(str(error.args[0])) if error.args else type(error).__name__
+    if (error.sqlstate or "").startswith(QUOTING_CLASSES) or not error.args:
+        text = type(error).__name__
+    else:
+        text = one_line(str(error.args[0]))
     advice = advise(error, role, schema)
     return f"{text} (SQLSTATE {error.sqlstate})" + (f": {advice}" if advice else "")
 

@@ -3,6 +3,7 @@
 import asyncpg
 
 from exporter.database.advice import POOLER, describe_here, one_line
+from exporter.describe import describe_error
 
 # What PostgreSQL, or the way to it, raises when it can't serve right now.
 UNAVAILABLE = (
@@ -57,4 +58,4 @@ def reason_of(error: BaseException) -> str:
     text = one_line(str(error))
     if isinstance(error, OSError | asyncpg.InterfaceError) and text:
         return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return describe_error(error)

@@ -12,6 +12,7 @@ import structlog
 from exporter.availability import Availability
 from exporter.database.connect import connect
 from exporter.database.errors import DATABASE_ERRORS
+from exporter.describe import describe_error
 from exporter.inbox.event import InboxEvent
 from exporter.inbox.group_commit import GroupCommit
 from exporter.inbox.spool import Spool, SpoolUnavailable
@@ -90,7 +91,7 @@ class Inbox:
         try:
             await self.spool.open()
         except SpoolUnavailable as error:
-            log.error("spool_unavailable", path=str(self.spool.path), error=str(error))
+            log.error("spool_unavailable", path=str(self.spool.path), error=error)
         self._commits.start(self._settings.database_writers)
         self._spooling.start()
         self._drain_task = asyncio.create_task(self._drain())
@@ -241,7 +242,7 @@ class Inbox:
             if self.spool.events:
                 more = await self._drain_batch()
         except SpoolUnavailable as error:
-            log.error("spool_unavailable", path=str(self.spool.path), error=str(error))
+            log.error("spool_unavailable", path=str(self.spool.path), error=error)
         # Also where the spool can't be read: PostgreSQL takes what comes new.
         if not self.database_up:
             await self._probe()
@@ -302,7 +303,7 @@ class Inbox:
                 async with asyncio.timeout(_DRAIN_TIMEOUT):
                     await insert_events(connection, [event])
             except (asyncpg.DataError, asyncpg.ProgramLimitExceededError) as error:
-                refused[number] = f"PostgreSQL refuses it: {error}"
+                refused[number] = f"PostgreSQL refuses it: {describe_error(error)}"
             else:
                 done.append(number)
         return done, refused

@@ -226,7 +226,7 @@ class Spool:
         log.error(
             "spool_damaged",
             path=str(self.path),
-            error=str(error),
+            error=error,
             kept_as=str(self._beside(damaged)),
             saved=self.events,
             set_aside=self.set_aside,

@@ -8,6 +8,7 @@ from datetime import datetime
 import asyncpg
 import structlog
 
+from exporter.describe import escape_text
 from exporter.inbox.event import GHL, WORKFLOW, StoredEvent
 from exporter.projection.facts import write_facts
 from exporter.projection.interpret import Poison, interpret
@@ -61,8 +62,10 @@ class _Told:
 
 
 def describe(error: Exception) -> str:
-    """Return an error as the quarantine keeps it: its kind and its message, without details."""
-    return f"{type(error).__name__}: {error}"[:500]
+    """Return an error as the quarantine keeps it, beside bodies: its kind and its message."""
+    # Without PostgreSQL's DETAIL, and without what no column of text takes.
+    text = str(error.args[0]) if isinstance(error, asyncpg.PostgresError) else str(error)
+    return escape_text(f"{type(error).__name__}: {text}"[:500])
 
 
 def read_batch(

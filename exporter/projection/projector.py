@@ -120,7 +120,7 @@ class Projector:
             # Setting it aside failed as well: that is no fault of the event.
             raise error
         self._poison[number] = describe(error)
-        log.error("event_quarantined", inbox_id=number, error=self._poison[number])
+        log.error("event_quarantined", inbox_id=number, error=error)
 
     def _count(self, counts: Counts, events: Iterable[StoredEvent], seconds: float) -> None:
         for outcome in ("projected", "ignored", "quarantined"):

@@ -1,6 +1,7 @@
 """The receiver's addresses: check, store, answer. Nothing is parsed beyond a key and a route."""
 
 import hmac
+import re
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -35,6 +36,8 @@ from exporter.receiver.signature import (
 from exporter.settings import Settings
 
 log = structlog.get_logger()
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,63}")
 
 SECRET_HEADER = "X-Webhook-Secret"  # noqa: S105 - the header's name
 # The sender backs off by itself; this is the least it should wait, in seconds.
@@ -184,7 +187,7 @@ class Receiver:
             return self._reject(request, 429, "too_slow", str(error), correlation_id)
         except Exception as error:  # a fault of ours is a refusal as well: the sender comes again
             if not isinstance(error, Refused):
-                log.exception("request_failed", path=request.path, error=repr(error))
+                log.exception("request_failed", path=request.path, error=error)
             return self._refuse(source, envelope, error, correlation_id, started)
         return self._answer(source, envelope, outcome, correlation_id, started, len(body))
 
@@ -209,7 +212,7 @@ class Receiver:
             "webhook",
             outcome=outcome,
             source=source,
-            type=envelope.event_type,
+            type=_event_name(envelope.event_type),
             location=location,
             key=envelope.idempotency_key,
             correlation_id=correlation_id,
@@ -252,7 +255,7 @@ class Receiver:
             "webhook",
             outcome="refused",
             source=source,
-            error=repr(error),
+            error=error,
             correlation_id=correlation_id,
             seconds=round(time.monotonic() - started, 6),
         )
@@ -262,3 +265,8 @@ class Receiver:
             headers={CORRELATION_HEADER: correlation_id, "Retry-After": RETRY_AFTER},
             close=True,
         )
+
+
+def _event_name(event_type: str) -> str:
+    """Return an event's name for the log: a sender can put any text into its place."""
+    return event_type if _NAME.fullmatch(event_type) else "other"
