@@ -6,12 +6,12 @@ and every instance takes the location out of its own counters.
 
 import structlog
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
-from exporter.cache.redis import open_redis
+from exporter.cache.redis import KEY_KINDS, open_redis, redis_reason
 from exporter.database.connect import connect
 from exporter.projection.erase import Erased, erase_location
 from exporter.settings import Settings
+from exporter.tasks import raise_if_cancelled
 
 log = structlog.get_logger()
 
@@ -20,18 +20,7 @@ _SCAN = 1000
 _MARKER = "ghl_exporter:figures"
 _ANSWERS = "ghl_exporter:answer:"
 # Redis can be shared with others: only keys of these families are the exporter's.
-_FAMILIES = frozenset(
-    (
-        "webhooks_received",
-        "webhooks_successful",
-        "webhook_processing_time",
-        "conversions",
-        "revenue",
-        "agent_deals",
-        "property_interactions",
-        "property_rec",
-    )
-)
+_FAMILIES = frozenset(KEY_KINDS)
 
 
 async def erase(settings: Settings, location_id: str) -> tuple[Erased, str | None]:
@@ -56,8 +45,9 @@ async def _erase_from_redis(settings: Settings, location_id: str, erased: Erased
         return None
     try:
         await _delete_keys(redis, location_id, erased)
-    except (RedisError, OSError, ValueError) as error:
-        return f"Redis could not be cleaned ({type(error).__name__}): its keys expire by themselves"
+    except Exception as error:  # the client raises its own errors, the network's, and Python's
+        raise_if_cancelled(error)
+        return f"Redis could not be cleaned ({redis_reason(error)}): its keys expire by themselves"
     finally:
         await redis.aclose()
     return None

@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 
 from exporter.availability import Availability
 from exporter.database.advice import one_line
+from exporter.describe import describe_error
 from exporter.settings import Settings
 from exporter.tasks import raise_if_cancelled
 
@@ -145,4 +146,4 @@ def redis_reason(error: BaseException) -> str:
     text = one_line(str(error))
     if isinstance(error, RedisError | OSError) and text:
         return text
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
+    return describe_error(error)
