@@ -53,6 +53,23 @@ WITH deleted AS (
 )
 DELETE FROM inbox_pending p USING deleted WHERE p.id = deleted.id
 """
+# Tables that grow with every event, and that the projection does not write.
+_STORED = {
+    "inbox": """
+        WITH batch AS (SELECT id, received_at FROM inbox WHERE location_id = $1 LIMIT $2),
+        deleted AS (
+            DELETE FROM inbox i USING batch
+            WHERE i.location_id = $1 AND i.id = batch.id AND i.received_at = batch.received_at
+            RETURNING 1)
+        SELECT count(*) FROM deleted""",
+    "inbox_keys": """
+        WITH deleted AS (
+            DELETE FROM inbox_keys WHERE ctid = ANY (ARRAY(
+                SELECT ctid FROM inbox_keys WHERE location_id = $1 LIMIT $2))
+            RETURNING 1)
+        SELECT count(*) FROM deleted""",
+}
+_BATCH = 20_000
 
 
 class EraseRefusedError(Exception):
@@ -70,6 +87,11 @@ class Erased:
     agents: list[str] = field(default_factory=list)
     """Ids of the location's agents, of which Redis may hold figures."""
 
+    def count(self, table: str, rows: int) -> None:
+        """Add rows of a table."""
+        if rows:
+            self.rows[table] = self.rows.get(table, 0) + rows
+
 
 async def count_rows(connection: asyncpg.Connection, location_id: str) -> Erased:
     """Count what erasing the location would delete."""
@@ -78,8 +100,7 @@ async def count_rows(connection: asyncpg.Connection, location_id: str) -> Erased
         count = await connection.fetchval(
             f'SELECT count(*) FROM "{table}" WHERE location_id = $1', location_id
         )
-        if count:
-            found.rows[table] = count
+        found.count(table, count)
     return found
 
 
@@ -97,10 +118,18 @@ async def erase_location(connection: asyncpg.Connection, location_id: str) -> Er
             location_id,
         )
     await _wait_for_writers(connection)
+    erased = Erased()
+    await _delete_completions(connection, location_id)
+    # What is stored goes first, in short transactions. Facts that still follow from it meanwhile,
+    # or that a rebuild makes of it, go with the others.
+    for table, statement in _STORED.items():
+        while count := await connection.fetchval(statement, location_id, _BATCH):
+            erased.count(table, count)
     async with connection.transaction():
         await _keep_rebuild_away(connection)
         await connection.execute("SELECT pg_advisory_xact_lock($1)", PROJECTION_LOCK)
-        return await _delete(connection, location_id)
+        await _delete_facts(connection, location_id, erased)
+    return erased
 
 
 async def accept_again(connection: asyncpg.Connection, location_id: str) -> bool:
@@ -131,8 +160,19 @@ async def _wait_for_writers(connection: asyncpg.Connection) -> None:
         await asyncio.sleep(_LOCK_PAUSE)
 
 
-async def _delete(connection: asyncpg.Connection, location_id: str) -> Erased:
-    erased = Erased()
+async def _delete_completions(connection: asyncpg.Connection, location_id: str) -> None:
+    async with connection.transaction():
+        rows = await connection.fetch(_COMPLETIONS, location_id)
+        await connection.execute(_DELETE_COMPLETIONS, [row["idempotency_key"] for row in rows])
+        await connection.execute(
+            "DELETE FROM entity_events WHERE location_id = '' AND family = 'platform_webhook'"
+            " AND entity_id = ANY($1)",
+            [row["tracking_id"] for row in rows],
+        )
+
+
+async def _delete_facts(connection: asyncpg.Connection, location_id: str, erased: Erased) -> None:
+    """Delete what follows from the location's events, and whatever else names it."""
     rows = await connection.fetch(
         "SELECT recommendation_id FROM recommendations WHERE location_id = $1", location_id
     )
@@ -141,20 +181,11 @@ async def _delete(connection: asyncpg.Connection, location_id: str) -> Erased:
         "SELECT DISTINCT agent_id FROM agent_performance WHERE location_id = $1", location_id
     )
     erased.agents = [row[0] for row in rows]
-    completions = await connection.fetch(_COMPLETIONS, location_id)
-    await connection.execute(_DELETE_COMPLETIONS, [row["idempotency_key"] for row in completions])
-    await connection.execute(
-        "DELETE FROM entity_events WHERE location_id = '' AND family = 'platform_webhook'"
-        " AND entity_id = ANY($1)",
-        [row["tracking_id"] for row in completions],
-    )
     for table in await _tables(connection):
         status = await connection.execute(
             f'DELETE FROM "{table}" WHERE location_id = $1', location_id
         )
-        if count := int(status.rpartition(" ")[2]):
-            erased.rows[table] = count
-    return erased
+        erased.count(table, int(status.rpartition(" ")[2]))
 
 
 async def _tables(connection: asyncpg.Connection) -> list[str]:
