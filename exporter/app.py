@@ -6,7 +6,7 @@ from typing import Any
 
 import asyncpg
 import structlog
-from aiohttp import web
+from aiohttp import hdrs, web
 from redis.asyncio import Redis
 
 from exporter import __version__
@@ -26,6 +26,7 @@ from exporter.cache.figures import DayFigures
 from exporter.cache.redis import Cache, open_redis
 from exporter.database.connect import create_pool
 from exporter.database.errors import DATABASE_ERRORS
+from exporter.descriptors import connection_limit, raise_descriptor_limit
 from exporter.inbox.inbox import Inbox
 from exporter.kpis.definitions import OPTIONS
 from exporter.kpis.refresh import KpiRefresher
@@ -38,6 +39,8 @@ from exporter.publish.landing import Landing
 from exporter.publish.problem import Problem, problem
 from exporter.publish.runbooks import Runbooks
 from exporter.receiver.body import BodyReader
+from exporter.receiver.clients import Clients
+from exporter.receiver.connections import Connections
 from exporter.receiver.handlers import Receiver
 from exporter.receiver.refusals import RefusalLog
 from exporter.settings import Settings
@@ -48,6 +51,7 @@ log = structlog.get_logger()
 _RESTART_PAUSE = 2.0
 _END_WITHIN = 8.0  # seconds that background tasks get to end
 METRICS_APP = web.AppKey("metrics", web.Application)
+CONNECTIONS = web.AppKey("connections", Connections)
 
 
 def create_app(settings: Settings, availabilities: Sequence[Availability] = ()) -> web.Application:
@@ -76,6 +80,13 @@ def create_app(settings: Settings, availabilities: Sequence[Availability] = ()) 
 
     bodies = BodyReader(settings)
     refusals = RefusalLog()
+    app[CONNECTIONS] = Connections(
+        connection_limit(settings, raise_descriptor_limit()),
+        settings.client_share,
+        Clients(settings.trusted_proxies),
+        metrics,
+        refusals,
+    )
     app.router.add_routes(Receiver(settings, inbox, metrics, bodies, refusals).routes())
     guard = Guard(KeyRing(api_pool), RateLimit(cache, settings.api_requests_per_minute))
     app.router.add_routes(Tracking(settings, inbox, metrics, guard, audit, bodies).routes())
@@ -92,9 +103,8 @@ def create_app(settings: Settings, availabilities: Sequence[Availability] = ()) 
     landing = Landing(settings, inbox, kpis, metrics, shown, cache.availability)
     app.router.add_routes(landing.routes())
     health = HealthReport(settings, inbox, kpis, metrics, landing, guard)
-    app.router.add_routes(health.routes())
-    app.router.add_routes(ApiDocs().routes())
-    app.router.add_routes(Runbooks().routes())
+    pages = (health, ApiDocs(), Runbooks())
+    app.router.add_routes([route for page in pages for route in page.routes()])
 
     async def resources(_: web.Application) -> AsyncIterator[None]:
         await pool
@@ -114,7 +124,19 @@ def create_app(settings: Settings, availabilities: Sequence[Availability] = ()) 
         await _close(pool, api_pool, redis)
 
     app.cleanup_ctx.append(resources)
+    _name_no_server(app)
     return app
+
+
+def _name_no_server(app: web.Application) -> None:
+    """Send no Server header: a version only helps whoever looks for one with a known fault."""
+
+    async def remove(_: web.Request, response: web.StreamResponse) -> None:
+        response.headers.popall(hdrs.SERVER, None)
+
+    app.on_response_prepare.append(remove)
+    if METRICS_APP in app:
+        app[METRICS_APP].on_response_prepare.append(remove)
 
 
 async def _close(pool: asyncpg.Pool, api_pool: asyncpg.Pool, redis: Redis | None) -> None:

@@ -5,18 +5,19 @@ import faulthandler
 import os
 import signal
 import time
+from typing import Any
 
 import structlog
 import uvloop
 from aiohttp import web
 
 from exporter import __version__
-from exporter.app import METRICS_APP, create_app
+from exporter.app import CONNECTIONS, METRICS_APP, create_app
 from exporter.availability import Availability
 from exporter.database.connect import connect
 from exporter.database.migrations import migrate
 from exporter.settings import Settings
-from exporter.sockets import BACKLOG, inherited_socket, own_socket
+from exporter.sockets import inherited_socket, own_socket
 from exporter.tasks import end_tasks, ignoring
 
 log = structlog.get_logger()
@@ -73,7 +74,8 @@ async def serve_until_stopped(settings: Settings, stop: asyncio.Event | None = N
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    listener = inherited_socket() or own_socket("LISTEN_ADDRESS", settings.listen_address)
+    passed_on = inherited_socket()
+    listener = passed_on or own_socket("LISTEN_ADDRESS", settings.listen_address)
     metrics_listener = None
     if settings.metrics_address is not None:
         metrics_listener = own_socket("METRICS_ADDRESS", settings.metrics_address)
@@ -91,28 +93,31 @@ async def serve_until_stopped(settings: Settings, stop: asyncio.Event | None = N
             response.force_close()
 
     app.on_response_prepare.append(close_when_stopping)
-    runner = web.AppRunner(
-        app,
-        access_log=None,
-        keepalive_timeout=settings.keepalive_timeout,
-        lingering_time=1.0,
-        auto_decompress=False,
-        shutdown_timeout=_GRACE,
-    )
+    runner = web.AppRunner(app, shutdown_timeout=_GRACE)
     await runner.setup()
-    site = web.SockSite(runner, listener, backlog=BACKLOG)
-    await site.start()
+    options: dict[str, Any] = {
+        "access_log": None,
+        "keepalive_timeout": settings.keepalive_timeout,
+        "lingering_time": 1.0,
+        "auto_decompress": False,
+    }
+    address = "{}:{}".format(*listener.getsockname()[:2])
+    connections = app[CONNECTIONS]
+    listening = [connections.listen(listener, _server_of(runner), **options)]
     runners = [runner]
     if metrics_listener is not None:
-        metrics_runner = web.AppRunner(app[METRICS_APP], access_log=None)
+        metrics_runner = web.AppRunner(app[METRICS_APP], shutdown_timeout=_GRACE)
         await metrics_runner.setup()
-        await web.SockSite(metrics_runner, metrics_listener, backlog=BACKLOG).start()
+        listening.append(
+            connections.listen(metrics_listener, _server_of(metrics_runner), **options)
+        )
         runners.append(metrics_runner)
     log.info(
         "serving",
         version=__version__,
-        address="{}:{}".format(*listener.getsockname()[:2]),
+        address=address,
         spool=None if settings.fault("spool_path") else str(settings.spool_path),
+        connections=connections.limit,
     )
     try:
         await stop.wait()
@@ -121,18 +126,27 @@ async def serve_until_stopped(settings: Settings, stop: asyncio.Event | None = N
         # Everything that was answered is on disk: a stop that hangs may be cut short.
         faulthandler.dump_traceback_later(_STOP_WITHIN, exit=True)
         stopping = True
-        await site.stop()
+        for one in listening:
+            # The next process takes what waits in a socket that was passed on.
+            one.stop(accept_waiting=passed_on is None)
         await _wait_for_connections(runner, _LAST_REQUESTS)
         await end_tasks([migration], within=_LAST_REQUESTS)
-        for one in runners:
-            await one.cleanup()
+        for each in runners:
+            await each.cleanup()
         faulthandler.cancel_dump_traceback_later()
         log.info("stopped")
+
+
+def _server_of(runner: web.AppRunner) -> web.Server:
+    if runner.server is None:
+        raise RuntimeError("the runner is not set up")
+    return runner.server
 
 
 async def _wait_for_connections(runner: web.AppRunner, seconds: float) -> None:
     """Wait until every connection is done: aiohttp would drop a request that is not read yet."""
     until = time.monotonic() + seconds
+    await asyncio.sleep(0)  # those that were accepted last are made first
     while runner.server and runner.server.connections and time.monotonic() < until:  # noqa: ASYNC110
         await asyncio.sleep(0.02)
 

@@ -159,14 +159,23 @@ class Settings(BaseModel):
         0.5,
         gt=0,
         le=1,
-        description="Share of `MAX_BUFFERED_BYTES` that one client's address may hold (of IPv6: "
-        "one /64 network). 1: no such limit.",
+        description="Share of `MAX_BUFFERED_BYTES`, and of connections, that one client's address "
+        "may hold (of IPv6: one /64 network). 1: no such limit.",
+    )
+    max_connections: int = Field(
+        4096,
+        ge=8,
+        le=4096,
+        description="Connections that may be open at one time; fewer where the limit of file "
+        "descriptors (`ulimit -n`) leaves fewer beside those of database, spool and logs. Beyond: "
+        "the oldest idle one is closed; where all are busy, new ones wait.",
     )
     trusted_proxies: Annotated[Names, AfterValidator(values.networks)] = Field(
         frozenset(),
         description="Addresses or networks of reverse proxies, separated by commas: "
         "`10.0.0.5,10.1.0.0/16`. What they send is their client's, whose address is taken from "
-        "`X-Forwarded-For`; from anybody else that header is ignored. Empty: none.",
+        "`X-Forwarded-For`; from anybody else that header is ignored. Their connections have no "
+        "limit by address. Empty: none.",
     )
     answer_within_ms: int = Field(
         1800,

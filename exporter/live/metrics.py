@@ -43,7 +43,9 @@ REJECTIONS = (
     "aborted",
     "no_memory",
     "too_slow",
+    "bad_request",
 )
+CONNECTIONS_CLOSED = ("connection_limit", "client_limit", "slow_headers")
 API_REJECTIONS = ("400", "401", "403", "404", "409", "413", "422", "429", "503")
 PROJECTIONS = ("projected", "ignored", "quarantined")
 
@@ -113,6 +115,18 @@ class LiveMetrics:
             "webhooks_rejected_total",
             "Requests to the receiver that were refused before they proved to be their sender's, "
             "by reason.",
+            ("reason",),
+        )
+        self.connections = gauge("connections", "Open connections of clients.")
+        self.connections_limit = gauge(
+            "connections_limit",
+            "Connections of clients that may be open: MAX_CONNECTIONS, or fewer where the limit of "
+            "file descriptors leaves fewer. At the limit new ones wait.",
+        )
+        self.connections_closed = counter(
+            "connections_closed_total",
+            "Connections that the service closed without an answer: connection_limit (the oldest "
+            "idle one, to make room), client_limit (the same of one client), slow_headers.",
             ("reason",),
         )
         self.request_duration = histogram(
@@ -258,6 +272,8 @@ class LiveMetrics:
             self.api_rejected.labels(status)
         for reason in REJECTIONS:
             self.rejected.labels(reason)
+        for reason in CONNECTIONS_CLOSED:
+            self.connections_closed.labels(reason)
         for outcome in PROJECTIONS:
             self.projected.labels(outcome)
         for state in ("idle", "in_use"):
