@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -73,6 +74,23 @@ async def test_two_at_once_with_servers_of_their_own_and_demo_data(tmp_path: Pat
             "what was written is erased",
         ):
             assert part in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("phase", ["starting PostgreSQL", "writing an agency's history"])
+def test_servers_of_its_own_are_gone_when_it_is_stopped(
+    tmp_path: Path, number: signal.Signals, phase: str
+) -> None:
+    process = _start(tmp_path, TMPDIR=str(tmp_path))
+    assert process.stdout is not None
+    while phase not in (line := process.stdout.readline()):
+        assert line, "it ended"
+    time.sleep(1)
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert "Traceback" not in said
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture

@@ -42,6 +42,8 @@ def run_validate(options: argparse.Namespace, output: Output) -> int:
     report = Report()
     progress = Progress(output)
     stopped = False
+    # Also while servers start, before there is an event loop: they are stopped and removed.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with ExitStack() as stack:
             target = start_own(stack, progress) if options.url is None else _running(options)
