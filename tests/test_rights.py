@@ -149,6 +149,9 @@ async def test_a_role_that_may_create_nothing_uses_the_tables_that_are_there(
         assert "GRANT" in why
         assert command("migrate", database_url=made.url).stdout == "up to date\n"
         assert command("check", database_url=made.url).returncode == 0
+        for arguments in (("rebuild", "--dry-run"), ("rebuild",)):
+            done = command(*arguments, database_url=made.url)
+            assert done.stdout == "1 events; rows that differ: 0\n", done.stderr
         assert service.stop() == 0
 
 
@@ -203,7 +206,12 @@ def error(state: str, message: str) -> asyncpg.PostgresError:
             "permission denied for sequence inbox_id",
             "GRANT ALL ON ALL SEQUENCES IN SCHEMA s",
         ),
-        ("42501", 'permission denied for database "x y"', 'DATABASE "x y" TO r'),
+        ("42501", 'permission denied for database "x y"', 'GRANT CONNECT ON DATABASE "x y" TO r'),
+        (
+            "42501",
+            'permission denied to create temporary tables in database "d"',
+            "GRANT TEMPORARY ON DATABASE d TO r",
+        ),
         ("42501", "must be owner of table contacts", "GRANT that role TO r"),
         # A server that speaks another language.
         (

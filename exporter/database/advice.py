@@ -13,6 +13,7 @@ _PLAIN_NAME = re.compile(r"[a-z_][a-z0-9_$]*")
 # "permission denied for schema public": what was refused. Servers may speak other languages; then
 # the advice names every right that the service needs.
 _REFUSED = re.compile(r"permission denied for (\w+) \"?([^\"]+)\"?")
+_REFUSED_TEMPORARY = re.compile(r"temporary tables in database \"([^\"]+)\"")
 # What a transaction-mode pooler provokes: statements that another session has, or has not.
 POOLER = (
     "DATABASE_URL leads through a connection pooler that changes the session between statements"
@@ -81,13 +82,15 @@ def advise(error: asyncpg.PostgresError, role: str | None, schema: str | None) -
 
 
 def _missing_right(message: str, role: str | None, schema: str | None) -> str:
+    if temporary := _REFUSED_TEMPORARY.search(message):
+        return _grant("TEMPORARY", "DATABASE", temporary[1], role)
     refused = _REFUSED.search(message)
     kind, name = (refused[1], refused[2]) if refused else ("", "")
     match kind:
         case "schema":
             return grant_create(name, role)
         case "database":
-            return _grant("CONNECT, TEMPORARY", "DATABASE", name, role)
+            return _grant("CONNECT", "DATABASE", name, role)
         case "table" | "view" | "sequence" | "relation":
             return grant_all(schema, role)
     if "must be owner" in message:

@@ -87,7 +87,7 @@ class Projector:
     async def _project(self) -> tuple[list[int], list[StoredEvent], Counts]:
         self._projecting = False
         async with self._connection.transaction():
-            # A rebuild swaps the tables under the same lock.
+            # A rebuild writes to the tables under the same lock.
             await self._connection.execute("SELECT pg_advisory_xact_lock($1)", PROJECTION_LOCK)
             self._projecting = True
             rows = await self._connection.fetch(_PENDING, self._limit)

@@ -1,7 +1,8 @@
-"""Rebuild: every fact anew from the inbox, in tables of their own, swapped in at the end.
+"""Rebuild: every fact anew from the inbox, in temporary tables; what differs is written at the end.
 
-The service goes on meanwhile, on the old tables. Events are read in any order, for facts do not
-depend on it.
+The service goes on meanwhile. Events are read in any order, for facts do not depend on it.
+Temporary tables hide those of the same name, so the projection's SQL writes to them as it is. They
+need no right to create schemas or to own the tables, whose indexes, grants and views stay.
 """
 
 import asyncio
@@ -18,20 +19,34 @@ from exporter.projection.project import describe, project_batch
 from exporter.projection.rows import DERIVED_TABLES
 from exporter.projection.rules import Rules
 from exporter.projection.state import note_rules
+from exporter.tasks import ignoring
 
 R = TypeVar("R")
 
-_SCHEMA = "ghl_exporter_rebuild"
 _BATCH = 2000
 # Writers wait behind a lock that is waited for: better to try again than to hold them up.
 _LOCK_TIMEOUT = "500ms"
 _LOCK_TRIES = 100
 _CAUGHT_UP_BELOW = 5000
-_FIRST_ANALYZE = 20_000
+_FIRST_VACUUM = 20_000
+# No other session can vacuum a temporary table, and none shares its buffers.
+_TEMP_BUFFERS = "SET temp_buffers = '64MB'"
 
 _EVENTS = """
 SELECT location_id, id, received_at, source, endpoint, event_type, idempotency_key, body
 FROM inbox WHERE id > $1 AND id <= $2
+"""
+_PENDING = """
+SELECT p.id AS pending, i.location_id, i.id, i.received_at, i.source, i.endpoint, i.event_type,
+       i.idempotency_key, i.body
+FROM (SELECT id, location_id, received_at FROM inbox_pending
+      WHERE id <= $1 ORDER BY id LIMIT $2) p
+LEFT JOIN inbox i USING (location_id, id, received_at)
+"""
+_KEY = """
+SELECT array_agg(a.attname::text)
+FROM pg_index i JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = ANY (i.indkey)
+WHERE i.indrelid = $1::regclass AND i.indisprimary
 """
 
 Progress = Callable[[int, int], None]
@@ -58,7 +73,7 @@ async def rebuild(
     dry_run: bool = False,
     forget_dropped: bool = False,
 ) -> Report:
-    """Compute all derived tables anew and swap them in (not with `dry_run`).
+    """Compute all derived tables anew and write what differs (not with `dry_run`).
 
     `reader` streams the inbox while `connection` writes. `progress` is told (events done, events in
     all). Raises RebuildRefused where another rebuild runs, or where bodies were dropped by age and
@@ -72,7 +87,7 @@ async def rebuild(
         )
     if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", REBUILD_LOCK):
         raise RebuildRefused("another rebuild is under way")
-    live = await connection.fetchval("SELECT current_schema()")
+    live = await connection.fetchval("SELECT quote_ident(current_schema())")
     work = _Rebuild(connection, reader, rules, live, progress)
     try:
         # Statements over the whole history take as long as they take.
@@ -80,17 +95,15 @@ async def rebuild(
             await one.execute("SET statement_timeout = 0")
         await work.make_tables()
         await work.catch_up()
-        # From here to the swap the projection waits; webhooks are received all the while.
+        # From here to the end the projection waits; webhooks are received all the while.
         await connection.execute("SELECT pg_advisory_lock($1)", PROJECTION_LOCK)
         await work.project_until_now()
-        await work.compare()
-        if not dry_run:
-            await work.swap()
+        await work.finish(dry_run=dry_run)
         return work.report
     finally:
-        await connection.execute("SELECT pg_advisory_unlock_all()")
-        await connection.execute("RESET search_path")
-        await connection.execute(f"DROP SCHEMA IF EXISTS {_SCHEMA} CASCADE")
+        if not connection.is_closed():
+            await connection.execute("SELECT pg_advisory_unlock_all()")
+            await connection.execute("DISCARD TEMP")
 
 
 class _Rebuild:
@@ -113,22 +126,29 @@ class _Rebuild:
         self.report = Report()
 
     async def make_tables(self) -> None:
-        """Make empty tables in a schema of their own, which the projection's SQL finds first."""
+        """Make empty tables, which the projection's SQL finds before those of the same name."""
         execute = self._connection.execute
-        await execute(f"DROP SCHEMA IF EXISTS {_SCHEMA} CASCADE")
-        await execute(f"CREATE SCHEMA {_SCHEMA}")
+        # A session that has used temporary tables already keeps the buffers that it has.
+        with ignoring(asyncpg.InvalidParameterValueError):
+            await execute(_TEMP_BUFFERS)
+        await execute("DISCARD TEMP")
         for table in DERIVED_TABLES:
-            await execute(
-                f'CREATE TABLE {_SCHEMA}.{table} (LIKE "{self._live}".{table} INCLUDING ALL)'
-            )
-        await execute(f'SET search_path = {_SCHEMA}, "{self._live}"')
+            live = self._name(table)
+            await execute(f"CREATE TEMPORARY TABLE {table} (LIKE {live} INCLUDING ALL)")
+
+    def _name(self, table: str) -> str:
+        """Return the name of a table that the service uses."""
+        return f"{self._live}.{table}"
 
     async def catch_up(self) -> None:
         """Project what is stored, again and again, until little has come meanwhile."""
         while await self.project_until_now() > _CAUGHT_UP_BELOW:
-            # Without statistics the planner would take empty tables for what they were.
-            for table in DERIVED_TABLES:
-                await self._connection.execute(f"ANALYZE {_SCHEMA}.{table}")
+            await self._vacuum()
+
+    async def _vacuum(self) -> None:
+        # Without statistics the planner would take empty tables for what they were.
+        for table in DERIVED_TABLES:
+            await self._connection.execute(f"VACUUM (ANALYZE) pg_temp.{table}")
 
     async def project_until_now(self) -> int:
         """Project everything stored since the last time, and return how many events that were."""
@@ -137,17 +157,16 @@ class _Rebuild:
             "SELECT count(*) FROM inbox WHERE id > $1 AND id <= $2", self._done_until, until
         )
         total = self.report.events + count
-        analyze_at = _FIRST_ANALYZE
+        vacuum_at = _FIRST_VACUUM
         async with self._reader.transaction():
             cursor = await self._reader.cursor(_EVENTS, self._done_until, until)
             while rows := await cursor.fetch(_BATCH):
                 await self._project_or_condemn([StoredEvent(*row) for row in rows])
                 self.report.events += len(rows)
                 self._progress(self.report.events, total)
-                if self.report.events >= analyze_at:
-                    analyze_at *= 10
-                    for table in DERIVED_TABLES:
-                        await self._connection.execute(f"ANALYZE {_SCHEMA}.{table}")
+                if self.report.events >= vacuum_at:
+                    vacuum_at *= 2
+                    await self._vacuum()
         self._done_until = until
         return int(count)
 
@@ -158,7 +177,7 @@ class _Rebuild:
         """
 
         async def read() -> int:
-            await self._connection.execute(f'LOCK TABLE "{self._live}".inbox IN SHARE MODE')
+            await self._connection.execute(f"LOCK TABLE {self._name('inbox')} IN SHARE MODE")
             return int(await self._connection.fetchval("SELECT last_value FROM inbox_id"))
 
         return await self._with_lock_timeout(read)
@@ -195,38 +214,62 @@ class _Rebuild:
             await self._project_or_condemn(events[:middle])
             await self._project_or_condemn(events[middle:])
 
-    async def compare(self) -> None:
-        """Count the rows that only the old or only the new tables have."""
-        for table in DERIVED_TABLES:
-            old, new = f'"{self._live}".{table}', f"{_SCHEMA}.{table}"
-            # Equal digests need no comparison row by row, which is ten times as slow.
-            same = await self._digest(old) == await self._digest(new)
-            self.report.differences[table] = 0 if same else await self._count_apart(old, new)
+    async def finish(self, *, dry_run: bool) -> None:
+        """Compare, and write what differs (not with `dry_run`): all of it, or nothing."""
+        transaction = self._connection.transaction()
+        await transaction.start()
+        try:
+            # The service's own tables first, from here to the transaction's end.
+            await self._connection.execute(f"SET LOCAL search_path = {self._live}, pg_temp")
+            await self._project_pending()
+            for table in DERIVED_TABLES:
+                self.report.differences[table] = await self._difference(table, write=not dry_run)
+            if not dry_run:
+                await note_rules(self._connection, self._rules)
+        except BaseException:
+            if not self._connection.is_closed():
+                await transaction.rollback()
+            raise
+        await (transaction.rollback() if dry_run else transaction.commit())
+        if not dry_run:
+            for table, count in self.report.differences.items():
+                if count:
+                    await self._connection.execute(f"ANALYZE {self._name(table)}")
+
+    async def _project_pending(self) -> None:
+        """Project into the service's tables what waits there: it would differ for no other reason.
+
+        With `dry_run` this is undone, and the service projects it later.
+        """
+        while rows := await self._connection.fetch(_PENDING, self._done_until, _BATCH):
+            events = [StoredEvent(*list(row)[1:]) for row in rows if row["body"] is not None]
+            if events:
+                await self._project_or_condemn(events)
+            await self._connection.execute(
+                "DELETE FROM inbox_pending WHERE id = ANY($1)", [row["pending"] for row in rows]
+            )
+
+    async def _difference(self, table: str, *, write: bool) -> int:
+        """Count the rows that only the old or only the new table has; make the old like the new."""
+        old, new = self._name(table), f"pg_temp.{table}"
+        # Equal digests need no comparison row by row, which is ten times as slow.
+        if await self._digest(old) == await self._digest(new):
+            return 0
+        gone = f"SELECT * FROM {old} EXCEPT ALL SELECT * FROM {new}"
+        come = f"SELECT * FROM {new} EXCEPT ALL SELECT * FROM {old}"
+        if not write:
+            count = f"SELECT (SELECT count(*) FROM ({gone}) g) + (SELECT count(*) FROM ({come}) c)"
+            return int(await self._connection.fetchval(count))
+        names = await self._connection.fetchval(_KEY, old)
+        key = " AND ".join(f"t.{name} = g.{name}" for name in names)
+        deleted = await self._connection.execute(
+            f"DELETE FROM {old} t USING ({gone}) g WHERE {key}"
+        )
+        inserted = await self._connection.execute(f"INSERT INTO {old} {come}")
+        return sum(int(status.rpartition(" ")[2]) for status in (deleted, inserted))
 
     async def _digest(self, table: str) -> tuple[object, ...]:
         row = await self._connection.fetchrow(
             f"SELECT count(*), sum(hashtextextended(t::text, 0)::numeric) FROM {table} t"
         )
         return tuple(row or ())
-
-    async def _count_apart(self, old: str, new: str) -> int:
-        return int(
-            await self._connection.fetchval(
-                "SELECT count(*) FROM ("
-                f"(SELECT * FROM {old} EXCEPT ALL SELECT * FROM {new}) UNION ALL"
-                f" (SELECT * FROM {new} EXCEPT ALL SELECT * FROM {old})) AS difference"
-            )
-        )
-
-    async def swap(self) -> None:
-        """Put the new tables in the place of the old, and take from the queue what they hold."""
-
-        async def exchange() -> None:
-            execute = self._connection.execute
-            for table in DERIVED_TABLES:
-                await execute(f'DROP TABLE "{self._live}".{table}')
-                await execute(f'ALTER TABLE {_SCHEMA}.{table} SET SCHEMA "{self._live}"')
-            await execute("DELETE FROM inbox_pending WHERE id <= $1", self._done_until)
-            await note_rules(self._connection, self._rules)
-
-        await self._with_lock_timeout(exchange)
