@@ -28,9 +28,10 @@ _GRACE = 5.0
 _LAST_REQUESTS = 1.0
 # Seconds after which a stop that hangs ends the process, with a traceback of where it hangs.
 _STOP_WITHIN = 20.0
-# Seconds that a start waits for the first migration, and between two tries to migrate.
-_FIRST_MIGRATION = 1.0
-_MIGRATE_AGAIN = 2.0
+# Seconds that a start waits for the first migration. A webhook that waits for the start, in the
+# socket's queue, is answered in time all the same: without PostgreSQL it goes to the spool.
+_FIRST_MIGRATION = 0.5
+_MIGRATE_AGAIN = 2.0  # seconds between two tries
 
 
 class Migrator:

@@ -13,8 +13,8 @@ from exporter.database.connect import connect
 from exporter.database.migrations import migrate
 from exporter.demo.servers import EmbeddedPostgres
 from exporter.settings import load_settings
-from tests.conftest import MakeService, Service, Signer, wait_until
-from tests.sender import ANSWER_WITHIN, Sender, contact
+from tests.conftest import MakeService, Service, Signer, free_port, wait_until
+from tests.sender import ANSWER_WITHIN, Answer, Sender, contact
 
 SENDERS = 8
 
@@ -258,3 +258,38 @@ async def test_an_event_that_postgresql_refuses_holds_up_nobody(
             assert (await sender.send(contact())).status == 200
         finally:
             await connection.execute("DROP FUNCTION refuse CASCADE")
+
+
+class _Silence(asyncio.Protocol):
+    """A server that takes connections and never says a word."""
+
+
+@pytest.mark.parametrize("kind", ["refuses", "hangs"])
+async def test_the_first_webhook_after_a_start_without_postgresql_is_answered_at_once(
+    make_service: MakeService, signer: Signer, kind: str
+) -> None:
+    loop = asyncio.get_running_loop()
+    port = free_port()
+    silent = await loop.create_server(_Silence, "127.0.0.1", port if kind == "hangs" else 0)
+    try:
+        service = make_service(database_url=f"postgresql://nobody@127.0.0.1:{port}/none")
+        service.start(wait=False)
+        sender = Sender(service.port, signer)
+        bodies = [contact() for _ in range(5)]
+        answers = await asyncio.gather(*(_send_once_it_listens(sender, body) for body in bodies))
+        answers.append(await sender.send(contact()))
+        print("seconds:", *(round(answer.seconds, 3) for answer in answers))
+        assert {answer.status for answer in answers} == {202}
+        # From the moment at which the socket took the connection, the rest of the start included.
+        assert max(answer.seconds for answer in answers) < 2
+    finally:
+        silent.close()
+        await silent.wait_closed()
+
+
+async def _send_once_it_listens(sender: Sender, body: bytes) -> Answer:
+    while True:
+        try:
+            return await sender.send(body)
+        except OSError:
+            await asyncio.sleep(0.002)

@@ -247,6 +247,9 @@ async def test_killing_both_loses_nothing_of_the_spool_either(scene: Scene) -> N
 async def _check(scene: Scene) -> None:
     """Compare with the ledger: the answers, the inbox, the facts, the KPIs."""
     agency = scene.agency
+    seconds = sorted(answer.seconds for answer in agency.answers)
+    print(f"{len(seconds)} answers, at most {seconds[-1]:.3f} s;", end=" ")
+    print(f"{sum(one > 2 for one in seconds)} took over 2 s")
     assert {answer.status for answer in agency.answers} <= {200, 202, 429}
     assert len(agency.ledger) > 10 * KILLS
     url = scene.postgres.url()

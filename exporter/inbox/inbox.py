@@ -35,7 +35,8 @@ _DRAIN_BATCH = 500
 _MAX_WAITING = 20_000
 # Seconds. A commit that takes longer than this hangs, as far as the next request is concerned.
 _STALLED = 0.5
-_FIRST_LOOK = 1.0
+# What a start may wait for the database, after the migration: webhooks wait for the start.
+_FIRST_LOOK = 0.25
 _END_WITHIN = 3.0
 
 
