@@ -8,6 +8,7 @@ needs() { # COMMAND PACKAGE
 }
 needs promtool prometheus
 needs amtool prometheus-alertmanager
+needs pgbouncer pgbouncer
 # For the commands of docs/running.md, which tests run in a machine of its own (tests/machine.py).
 needs systemd-analyze systemd
 needs pg_ctlcluster postgresql

@@ -78,6 +78,11 @@ def advise(error: asyncpg.PostgresError, role: str | None, schema: str | None) -
         # None of the search path's schemas is there, or may be used.
         other = "or set the role's search_path to a schema that is there"
         return f"{grant_create(schema, role)}, {other}"
+    if isinstance(error, asyncpg.ProtocolViolationError) and "startup parameter" in str(error):
+        return (
+            "PgBouncer refuses an option of DATABASE_URL: set it by ALTER ROLE, or name it in"
+            " ignore_startup_parameters"
+        )
     return _ADVICE.get(error.sqlstate)
 
 

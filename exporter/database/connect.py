@@ -7,8 +7,15 @@ import orjson
 from asyncpg.connect_utils import SessionAttribute
 
 from exporter.database.advice import remember_session
-from exporter.database.errors import UNAVAILABLE, DatabaseUnavailableError, reason_of
+from exporter.database.errors import (
+    POOLER_ERRORS,
+    UNAVAILABLE,
+    DatabaseUnavailableError,
+    TransactionPoolingError,
+    reason_of,
+)
 from exporter.database.migrations import refuse_newer
+from exporter.database.pooling import refuse_transaction_pooling
 from exporter.settings import Settings
 from exporter.tasks import raise_if_cancelled
 
@@ -59,7 +66,14 @@ async def _open(settings: Settings, application: str, **options: Any) -> asyncpg
         target_session_attrs=SessionAttribute.read_write,
         **options,
     )
+    url = settings.database_url.get_secret_value()
+
+    async def open_other() -> asyncpg.Connection:
+        name = {"application_name": "ghl-exporter pooling"}
+        return await asyncpg.connect(url, timeout=_CONNECT_TIMEOUT, server_settings=name)
+
     try:
+        await refuse_transaction_pooling(connection, url, open_other)
         await _prepare(connection)
         await refuse_newer(connection)
     except BaseException:
@@ -80,6 +94,9 @@ async def connect(
         raise DatabaseUnavailableError(f"DATABASE_URL can't be used: {problem}")
     try:
         return await _open(settings, application, command_timeout=command_timeout, **options)
+    except POOLER_ERRORS as error:
+        raise_if_cancelled(error)
+        raise TransactionPoolingError from error
     except UNAVAILABLE as error:
         raise_if_cancelled(error)
         raise

@@ -35,6 +35,12 @@ UNAVAILABLE = (
 # Every error that a statement or a connection can raise.
 DATABASE_ERRORS = (*UNAVAILABLE, asyncpg.PostgresError)
 
+# What a pooler that changes the session provokes: statements that another one has, or has not.
+POOLER_ERRORS = (
+    asyncpg.DuplicatePreparedStatementError,
+    asyncpg.InvalidSQLStatementNameError,
+)
+
 
 class DatabaseUnavailableError(ConnectionError):
     """No usable session could be opened; the text says why, without a secret."""
