@@ -7,6 +7,7 @@ import subprocess
 import time
 import urllib.parse
 import urllib.request
+import zlib
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,12 +15,15 @@ from typing import Any
 
 import asyncpg
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
 from exporter.app import create_app
 from exporter.demo.servers import Prometheus
 from exporter.ghl import KNOWN_EVENTS
+from exporter.gzip_member import compress_first, gzip_member
 from exporter.inbox.inbox import Inbox
 from exporter.settings import load_settings
 from tests.conftest import MakeService, Service, Signer, wait_until
@@ -118,10 +122,52 @@ async def test_compressed_it_is_the_same_text(service: Service, accept: str) -> 
             if line.startswith(b"ghl_") and not line.startswith(b"ghl_exporter_")
         ]
 
-    text = gzip.decompress(body)
+    # One member, for browsers and other clients read no more than the first.
+    inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    text = inflate.decompress(body)
+    assert inflate.eof
+    assert not inflate.unused_data
+    assert text == gzip.decompress(body)
     assert kpis(text) == kpis(plain)
     assert text.endswith(b"# EOF\n") == (accept == SCRAPE)
     assert len(body) < len(text) / 3
+
+
+ACCEPT_ENCODING = {
+    "gzip": True,
+    "GZIP": True,
+    "x-gzip": True,
+    "gzip, deflate, br, zstd": True,
+    "br;q=1.0, gzip;q=0.2": True,
+    "gzip ; q=0.001": True,
+    "*": True,
+    "identity, *;q=0.5": True,
+    "gzip;q=0": False,
+    "gzip;q=0.000, *": False,
+    "*;q=0": False,
+    "identity": False,
+    "br": False,
+    "deflate;q=0.5, gzip;q=0": False,
+    "": False,
+}
+
+
+async def test_it_is_compressed_for_those_who_accept_it(service: Service) -> None:
+    for accepted, compressed in ACCEPT_ENCODING.items():
+        _, encoding, body = ask(service, Accept_Encoding=accepted)
+        assert encoding == ("gzip" if compressed else None), accepted
+        assert body.startswith(b"\x1f\x8b") == compressed
+        text = gzip.decompress(body) if compressed else body
+        assert b"ghl_exporter_build_info" in text
+
+
+@given(st.binary(max_size=2_000), st.binary(max_size=2_000))
+def test_two_parts_make_one_gzip_member(first: bytes, rest: bytes) -> None:
+    member = gzip_member(compress_first(first), rest)
+    inflate = zlib.decompressobj(16 + zlib.MAX_WBITS)
+    assert inflate.decompress(member) == first + rest
+    assert inflate.eof
+    assert not inflate.unused_data
 
 
 def test_every_child_is_there_at_0_and_no_database_is_needed(make_service: MakeService) -> None:

@@ -263,6 +263,12 @@ async def test_an_event_that_postgresql_refuses_holds_up_nobody(
 class _Silence(asyncio.Protocol):
     """A server that takes connections and never says a word."""
 
+    def __init__(self, taken: list[asyncio.BaseTransport]) -> None:
+        self._taken = taken
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._taken.append(transport)
+
 
 @pytest.mark.parametrize("kind", ["refuses", "hangs"])
 async def test_the_first_webhook_after_a_start_without_postgresql_is_answered_at_once(
@@ -270,7 +276,10 @@ async def test_the_first_webhook_after_a_start_without_postgresql_is_answered_at
 ) -> None:
     loop = asyncio.get_running_loop()
     port = free_port()
-    silent = await loop.create_server(_Silence, "127.0.0.1", port if kind == "hangs" else 0)
+    taken: list[asyncio.BaseTransport] = []
+    silent = await loop.create_server(
+        lambda: _Silence(taken), "127.0.0.1", port if kind == "hangs" else 0
+    )
     try:
         service = make_service(database_url=f"postgresql://nobody@127.0.0.1:{port}/none")
         service.start(wait=False)
@@ -284,6 +293,8 @@ async def test_the_first_webhook_after_a_start_without_postgresql_is_answered_at
         assert max(answer.seconds for answer in answers) < 2
     finally:
         silent.close()
+        for transport in taken:
+            transport.close()
         await silent.wait_closed()
 
 

@@ -1,6 +1,5 @@
 """A KPI snapshot: rows checked one by one, rendered once, swapped in whole."""
 
-import gzip
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from decimal import Decimal
 from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
+from exporter.gzip_member import Compressed, compress_first
 from exporter.kpis.definitions import KpiFile, Metric
 
 
@@ -127,18 +127,18 @@ class Snapshot:
         return self._text(openmetrics=True)
 
     @cached_property
-    def plain_gzip(self) -> bytes:
-        """Prometheus text as one gzip member."""
-        return gzip.compress(self.plain, 1)
+    def plain_compressed(self) -> Compressed:
+        """Prometheus text as the first part of a gzip member."""
+        return compress_first(self.plain)
 
     @cached_property
-    def openmetrics_gzip(self) -> bytes:
-        """OpenMetrics text as one gzip member."""
-        return gzip.compress(self.openmetrics, 1)
+    def openmetrics_compressed(self) -> Compressed:
+        """OpenMetrics text as the first part of a gzip member."""
+        return compress_first(self.openmetrics)
 
     def prepare(self) -> "Snapshot":
         """Make all the bytes now, so that no scrape has to."""
-        _ = (self.plain_gzip, self.openmetrics_gzip)
+        _ = (self.plain_compressed, self.openmetrics_compressed)
         return self
 
 

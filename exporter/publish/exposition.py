@@ -1,6 +1,5 @@
-"""/metrics: the live metrics, rendered now, and the KPI snapshot, copied."""
+"""/metrics: the KPI snapshot, copied, and the live metrics, rendered now."""
 
-import gzip
 import hmac
 
 from aiohttp import web
@@ -12,6 +11,7 @@ from prometheus_client.openmetrics.exposition import (
     generate_latest as generate_openmetrics,
 )
 
+from exporter.gzip_member import gzip_member
 from exporter.kpis.refresh import KpiRefresher
 from exporter.live.metrics import LiveMetrics
 from exporter.publish.problem import Problem
@@ -19,21 +19,23 @@ from exporter.settings import Settings
 
 _OPENMETRICS = "application/openmetrics-text"
 PLAIN_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-_END = b"# EOF\n"
 
 
-def _quality(header: str, name: str) -> float:
-    """Return how much an Accept header wants something, 0 to 1; 0 where it does not name it."""
-    best = 0.0
+def _quality(header: str, *names: str) -> float:
+    """Return how much a header wants something, 0 to 1, by the first of its names that is there.
+
+    0 where it has none of the names. A name that is there more than once counts by the highest.
+    """
+    weights: dict[str, float] = {}
     for item in header.split(","):
         value, *parameters = (part.strip().lower() for part in item.split(";"))
-        if value == name:
-            weights = [part[2:] for part in parameters if part.startswith("q=")]
-            try:
-                best = max(best, float(weights[0]) if weights else 1.0)
-            except ValueError:  # a weight that is no number says nothing
-                best = max(best, 1.0)
-    return best
+        given = [part[2:] for part in parameters if part.startswith("q=")]
+        try:
+            weight = float(given[0]) if given else 1.0
+        except ValueError:  # a weight that is no number says nothing
+            weight = 1.0
+        weights[value] = max(weights.get(value, 0.0), weight)
+    return next((weights[name] for name in names if name in weights), 0.0)
 
 
 class Exposition:
@@ -62,26 +64,27 @@ class Exposition:
                     "send METRICS_TOKEN as a bearer token",
                     headers={"WWW-Authenticate": "Bearer"},
                 )
-        accept = request.headers.get("Accept", "")
+        accept = ",".join(request.headers.getall("Accept", ()))
+        coding = ",".join(request.headers.getall("Accept-Encoding", ()))
         wanted = _quality(accept, _OPENMETRICS)
         openmetrics = wanted > 0 and wanted >= _quality(accept, "text/plain")
-        compressed = _quality(request.headers.get("Accept-Encoding", ""), "gzip") > 0
+        # A coding that is not named counts by `*`, where that is there (RFC 9110).
+        compressed = _quality(coding, "gzip", "x-gzip", "*") > 0
         snapshot = self._kpis.snapshot
         if openmetrics:
             live: bytes = generate_openmetrics(self._metrics.registry)  # type: ignore[no-untyped-call]
-            live = live.removesuffix(_END)
-            kpis = snapshot.openmetrics_gzip if compressed else snapshot.openmetrics
-            end = _END
         else:
             live = generate_latest(self._metrics.registry)
-            kpis = snapshot.plain_gzip if compressed else snapshot.plain
-            end = b""
         headers = {
             "Content-Type": OPENMETRICS_TYPE if openmetrics else PLAIN_TYPE,
             "Vary": "Accept, Accept-Encoding",
         }
+        # The KPIs were rendered, and compressed, at their refresh; the end mark comes with the live
+        # metrics, so they are last.
         if not compressed:
-            return web.Response(body=live + kpis + end, headers=headers)
-        # Gzip members may follow one another: what was compressed at the refresh is only copied.
-        body = gzip.compress(live, 1) + kpis + (gzip.compress(end, 1) if end else b"")
-        return web.Response(body=body, headers={**headers, "Content-Encoding": "gzip"})
+            kpis = snapshot.openmetrics if openmetrics else snapshot.plain
+            return web.Response(body=kpis + live, headers=headers)
+        first = snapshot.openmetrics_compressed if openmetrics else snapshot.plain_compressed
+        return web.Response(
+            body=gzip_member(first, live), headers={**headers, "Content-Encoding": "gzip"}
+        )
