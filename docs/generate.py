@@ -81,8 +81,9 @@ def settings_page() -> str:
         "Settings are environment variables, or lines of a file `.env` in the working directory"
         " (the environment is nearer). Those marked *secret* can also be read from a file:"
         " `DATABASE_URL_FILE=/run/secrets/database_url` stands for `DATABASE_URL`. A variable that"
-        " is empty or blank is not set. Lines of `.env` are literal: `${NAME}` stays as it is. They"
-        " are checked at start; `ghl-exporter check` names everything that is wrong.\n"
+        " is empty or blank is not set; a secret's file that is empty is a fault. Lines of `.env`"
+        " are literal: `${NAME}` stays as it is. They are checked at start;"
+        " `ghl-exporter check` names everything that is wrong.\n"
     )
     for chosen in dict.fromkeys(headings.values()):
         rows = [

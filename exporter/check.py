@@ -12,6 +12,7 @@ from contextlib import aclosing
 from typing import NamedTuple
 
 import asyncpg
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from exporter.cache.redis import open_redis, probe, redis_reason
 from exporter.database.advice import grant_all, grant_create
@@ -22,6 +23,7 @@ from exporter.inbox.spool_file import check_header
 from exporter.kpis.definitions import KpiFileError, all_kpis
 from exporter.output import Mark, Output
 from exporter.projection.rules import Rules
+from exporter.receiver.signature import split_pem
 from exporter.settings import Loaded, Settings
 from exporter.sockets import ListenError, own_socket
 from exporter.tasks import ignoring, raise_if_cancelled
@@ -98,9 +100,16 @@ def _of_settings(loaded: Loaded) -> Iterator[Finding]:
     for note in loaded.notes:
         yield Finding(Mark.NOTE, note)
     settings = loaded.settings
+    if settings.accept_rsa_signatures and not _has_rsa_key(settings):
+        text = "ACCEPT_RSA_SIGNATURES accepts nothing: no key of GHL_PUBLIC_KEYS is an RSA key"
+        yield Finding(Mark.NOTE, text)
     if settings.ghl_webhook_secret is None and settings.fault("ghl_webhook_secret") is None:
         text = "GHL_WEBHOOK_SECRET is not set: /webhooks/workflow is closed"
         yield Finding(Mark.NOTE, text)
+
+
+def _has_rsa_key(settings: Settings) -> bool:
+    return any(isinstance(key, RSAPublicKey) for key in split_pem(settings.ghl_public_keys))
 
 
 def _of_kpi_files() -> Iterator[Finding]:

@@ -232,7 +232,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
         from exporter.check import run_check  # noqa: PLC0415
 
         return run_check(loaded, output)
-    if loaded.fatal:
+    # Without it `serve` goes on, and so does what of `simulate` needs no service.
+    does_without = options.command == "serve" or (options.command == "simulate" and not options.url)
+    if loaded.fatal or (settings.fault("database_url") is not None and not does_without):
         for fault in loaded.faults:
             output.error(str(fault))
         return 1

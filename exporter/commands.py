@@ -43,8 +43,6 @@ class DatabaseUnusableError(Exception):
 @asynccontextmanager
 async def _database(settings: Settings, name: str) -> AsyncIterator[asyncpg.Connection]:
     """Open a connection. Every error of the database within becomes DatabaseUnusableError."""
-    if (problem := settings.fault("database_url")) is not None:
-        raise DatabaseUnusableError(f"DATABASE_URL: {problem}")
     try:
         connection = await connect(settings, name)
     except DATABASE_ERRORS as error:

@@ -21,7 +21,7 @@ from exporter.database.errors import DatabaseUnavailableError
 from exporter.demo.servers import EmbeddedPostgres, EmbeddedValkey
 from exporter.inbox.store import insert_events
 from exporter.settings import FALLBACKS, SECRETS, Settings, examine_settings, load_settings
-from tests.conftest import MakeService, Service, Signer, wait_until
+from tests.conftest import MakeService, Service, Signer, free_port, wait_until
 from tests.projecting import received
 from tests.sender import Sender, contact
 from tests.test_commands import Done, command, event
@@ -173,6 +173,7 @@ async def test_serve_refuses_what_check_calls_fatal_and_else_takes_webhooks(
         unusable = [one for one in service.log_lines() if one["event"] == "setting_unusable"]
         assert [(one["variable"], one["reason"]) for one in unusable] == [(variable, problem)]
         assert f"{variable}: " in service.get("/")[1].decode()
+        assert service.log.read_text().count(problem) == 1
 
 
 async def test_a_database_url_that_can_not_be_used_is_in_the_health_report(
@@ -274,6 +275,28 @@ async def test_redis_that_refuses_keys_is_noted_and_is_not_up(
     finally:
         await admin.execute_command("ACL", "DELUSER", "app")
         await admin.aclose()
+
+
+class ClusterValkey(EmbeddedValkey):
+    """A node of a cluster."""
+
+    def _command(self) -> list[str]:
+        # Its own bus would have a port 10,000 above, where another server may be.
+        bus = ("--cluster-port", str(free_port()))
+        return [*super()._command(), "--cluster-enabled", "yes", *bus, "--dir", str(self.directory)]
+
+
+def test_a_node_of_a_cluster_that_has_not_all_keys_is_noted(
+    database_url: str, tmp_path: Path
+) -> None:
+    with ClusterValkey(tmp_path / "cluster") as server:
+        done = command("check", database_url=database_url, redis_url=server.url())
+        assert "note   REDIS_URL: it refuses a key that the service needs: " in done.stdout
+
+
+def test_check_names_a_setting_that_accepts_nothing(database_url: str) -> None:
+    done = command("check", database_url=database_url, accept_rsa_signatures="true")
+    assert "note   ACCEPT_RSA_SIGNATURES accepts nothing" in done.stdout
 
 
 def test_the_probe_knows_every_kind_of_key() -> None:

@@ -90,8 +90,8 @@ async def connect(
     `command_timeout`: seconds that a statement may take by default. Raises one of `UNAVAILABLE`,
     whatever is wrong: PostgreSQL that refuses, a URL that the driver refuses, a pooler in between.
     """
-    if (problem := settings.fault("database_url")) is not None:
-        raise DatabaseUnavailableError(f"DATABASE_URL can't be used: {problem}")
+    if settings.fault("database_url") is not None:
+        raise DatabaseUnavailableError("DATABASE_URL can't be used")
     try:
         return await _open(settings, application, command_timeout=command_timeout, **options)
     except POOLER_ERRORS as error:

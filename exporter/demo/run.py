@@ -51,7 +51,11 @@ def run_demo(options: argparse.Namespace, output: Output) -> int:
                 signal.signal(signal.SIGTERM, signal.SIG_IGN)
     except KeyboardInterrupt:
         output.say("stopped")
-    except (ServerError, SettingsError) as error:
+    except SettingsError as error:
+        for problem in error.problems:
+            output.error(problem)
+        return 1
+    except ServerError as error:
         output.error(str(error))
         return 1
     except DATABASE_ERRORS as error:

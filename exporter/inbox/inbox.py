@@ -62,7 +62,9 @@ class Inbox:
         self._settings = settings
         self._metrics = metrics
         self.spool = Spool(
-            settings.spool_path, settings.spool_max_bytes, refused=settings.fault("spool_path")
+            settings.spool_path,
+            settings.spool_max_bytes,
+            refused=settings.fault("spool_path") is not None,
         )
         self.availability = Availability("database", "PostgreSQL takes no commits")
         self.fsync_off = False

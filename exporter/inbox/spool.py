@@ -51,8 +51,8 @@ class SpoolUnavailable(Exception):
 class Spool:
     """The spool of one process. All of its work happens in one thread of its own."""
 
-    def __init__(self, path: Path, max_bytes: int, *, refused: str | None = None) -> None:
-        """`refused`: why there is no file to use at all."""
+    def __init__(self, path: Path, max_bytes: int, *, refused: bool = False) -> None:
+        """`refused`: the path can't be used, and nothing is to be done with it."""
         self.path = path
         self._refused = refused
         self._max_bytes = max_bytes
@@ -87,7 +87,7 @@ class Spool:
 
     async def close(self) -> None:
         """Close the file."""
-        if self._refused is None:
+        if not self._refused:
             await self._call(self._close)
         self._thread.shutdown()
 
@@ -116,8 +116,8 @@ class Spool:
         return await loop.run_in_executor(self._thread, self._guard, work)
 
     def _guard(self, work: Callable[[], T]) -> T:
-        if self._refused is not None:
-            self.problem = f"SPOOL_PATH {self._refused}"
+        if self._refused:
+            self.problem = "SPOOL_PATH can't be used"
             raise SpoolUnavailable(self.problem)
         try:
             try:

@@ -104,9 +104,9 @@ class Landing:
             if database_up
             else Line("bad", "PostgreSQL is away; webhooks go to the local spool.")
         ]
+        lines += [Line("bad", f"{one} (ghl-exporter check)") for one in self._settings.faults]
         shown = [self._inbox.availability, *self._availabilities]
         lines += [Line("bad", f"{one.problem}: {one.reason}") for one in shown if one.down]
-        lines += [Line("bad", f"{one} (ghl-exporter check)") for one in self._settings.faults]
         if self._inbox.fsync_off:
             lines.append(
                 Line("bad", "PostgreSQL has fsync off: what it commits could be lost in a crash.")
