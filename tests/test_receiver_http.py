@@ -207,6 +207,72 @@ async def test_a_workflow_with_the_secret_is_taken_once(
     assert slash.json() == {"status": "duplicate"}
 
 
+# What the action "Webhook" sends by default, shortened, with the fields of several triggers.
+WORKFLOW_BODY = {
+    "contact_id": "c-w",
+    "first_name": "Ada",
+    "full_name": "Ada Example",
+    "email": "ada@example.com",
+    "tags": "buyer,hot",
+    "country": "US",
+    "date_created": "2026-02-03T09:43:55.000Z",
+    "contact_source": "portal",
+    "contact_type": "lead",
+    "id": "opp-w",
+    "opportunity_name": "Ada Example",
+    "status": "open",
+    "lead_value": 250000,
+    "pipleline_stage": "New",
+    "pipeline_id": "p-w",
+    "pipeline_name": "Buyers",
+    "location": {"name": "North", "city": "Springfield", "id": "loc-w"},
+    "user": {"firstName": "Ann", "email": "ann@example.com"},
+    "workflow": {"id": "w-1", "name": "New lead"},
+    "triggerData": {},
+    "contact": {"attributionSource": {"sessionSource": "Direct"}, "lastAttributionSource": {}},
+    "attributionSource": {},
+    "customData": {"campaign": "spring"},
+}
+
+
+async def test_the_default_body_of_a_workflow_makes_a_lead(
+    service: Service, db: asyncpg.Connection
+) -> None:
+    line = f"X-Webhook-Secret: {SECRET}"
+    for body in (
+        WORKFLOW_BODY,
+        {"location": {"id": "loc-w"}, "workflow": {"id": "w-1"}},  # of no contact: counted
+    ):
+        answer = await workflow(service, orjson.dumps({**body, "seen": str(uuid4())}), line)
+        assert (answer.status, answer.json()) == (200, {"status": "stored"})
+
+    async def settled() -> bool:
+        return not await db.fetchval("SELECT count(*) FROM inbox_pending")
+
+    await wait_until(settled)
+    sql = "SELECT contact_id, created_day::text FROM contacts WHERE location_id = 'loc-w'"
+    assert ("c-w", "2026-02-03") in [tuple(row) for row in await db.fetch(sql)]
+    assert not await db.fetchval("SELECT count(*) FROM quarantine WHERE location_id = 'loc-w'")
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        (b'{"contact_id": "c", "location": {"name": "North"}}', "location.id"),
+        (b"contact_id=c&location=x", "JSON object"),
+    ],
+)
+async def test_a_workflow_that_lacks_something_is_told_what(
+    service: Service, db: asyncpg.Connection, body: bytes, field: str
+) -> None:
+    answer = await workflow(service, body, f"X-Webhook-Secret: {SECRET}")
+    assert_problem(answer, 422)
+    assert field in answer.json()["detail"]
+    assert await times_stored(db, body) == 0
+    # Whoever does not know the secret learns nothing.
+    assert_problem(await workflow(service, body, "X-Webhook-Secret: wrong"), 401)
+
+
 @pytest.mark.parametrize(
     "lines",
     [

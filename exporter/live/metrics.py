@@ -44,6 +44,7 @@ REJECTIONS = (
     "no_memory",
     "too_slow",
     "bad_request",
+    "incomplete",
 )
 CONNECTIONS_CLOSED = ("connection_limit", "client_limit", "slow_headers")
 API_REJECTIONS = ("400", "401", "403", "404", "409", "413", "422", "429", "503")
@@ -114,7 +115,7 @@ class LiveMetrics:
         self.rejected = counter(
             "webhooks_rejected_total",
             "Requests to the receiver that were refused before they proved to be their sender's, "
-            "by reason.",
+            "by reason; incomplete: workflows' webhooks that name no location.",
             ("reason",),
         )
         self.connections = gauge("connections", "Open connections of clients.")

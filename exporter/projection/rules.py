@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from exporter.settings import Settings
 
 # Counted up whenever the same events would give other facts than before.
-PROJECTION_VERSION = 3
+PROJECTION_VERSION = 4
 
 
 @lru_cache(maxsize=1024)

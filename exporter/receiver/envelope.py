@@ -58,15 +58,46 @@ def read_webhook(body: bytes, address: str) -> Envelope:
     return Envelope(location_of(fields, event), event, key)
 
 
+class IncompleteError(Exception):
+    """A workflow's body lacks what it needs; the text names the field, for who set it up."""
+
+
+def workflow_ids(fields: Mapping[str, Any]) -> tuple[str | None, str | None]:
+    """Return location and contact of a workflow's webhook, None where it names none.
+
+    GHL's own body has `location{id}` and `contact_id`. What somebody adds by hand, in the action's
+    custom data or in a body of the action "Custom Webhook", may be called so or as in the API.
+    """
+    location, contact = fields.get("location"), fields.get("contact")
+    custom = fields.get("customData")
+    added: Mapping[str, Any] = custom if isinstance(custom, dict) else {}
+
+    def first(nested: object, *names: str) -> str | None:
+        given = [nested.get("id")] if isinstance(nested, dict) else []
+        given += [place.get(name) for place in (fields, added) for name in names]
+        return next((text for value in given if (text := clean_text(value))), None)
+
+    return first(location, "location_id", "locationId"), first(contact, "contact_id", "contactId")
+
+
 def read_workflow(body: bytes) -> Envelope:
-    """Read the "Webhook" action of a workflow: its key is the body's hash, for it has no other."""
+    """Read the "Webhook" action of a workflow: its key is the body's hash, for it has no other.
+
+    Raises IncompleteError.
+    """
     try:
         fields = flatten(parse_json(body))
     except Unreadable:
         fields = None
-    location = fields.get("location") if fields else None
-    location_id = clean_text(location.get("id")) if isinstance(location, dict) else None
-    return Envelope(location_id or "", WORKFLOW_EVENT, _hash(WORKFLOW_EVENT, body))
+    if fields is None:
+        raise IncompleteError("the body is no JSON object")
+    location_id, _ = workflow_ids(fields)
+    if location_id is None:
+        raise IncompleteError(
+            "the body lacks location.id: let the workflow send its default body, or add location_id"
+            " to its custom data"
+        )
+    return Envelope(location_id, WORKFLOW_EVENT, _hash(WORKFLOW_EVENT, body))
 
 
 def _hash(event: str, body: bytes) -> str:

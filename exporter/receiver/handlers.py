@@ -24,7 +24,12 @@ from exporter.receiver.body import (
     TooSlow,
 )
 from exporter.receiver.correlation import CORRELATION_HEADER, correlation_id_of
-from exporter.receiver.envelope import Envelope, read_webhook, read_workflow
+from exporter.receiver.envelope import (
+    Envelope,
+    IncompleteError,
+    read_webhook,
+    read_workflow,
+)
 from exporter.receiver.refusals import RefusalLog
 from exporter.receiver.signature import (
     ED25519_HEADER,
@@ -115,9 +120,11 @@ class Receiver:
     async def workflow(self, request: web.Request) -> web.StreamResponse:
         """Take the "Webhook" action of a workflow, which sends a shared secret in a header.
 
-        The header is `X-Webhook-Secret`, the secret `GHL_WEBHOOK_SECRET`. The same body again
-        within the same location is a duplicate. Answers: as for GHL's webhooks; 401 also where
-        no secret is set up.
+        The header is `X-Webhook-Secret`, the secret `GHL_WEBHOOK_SECRET`. The body needs
+        `location.id`, and `contact_id` for facts to be made of it; GHL's default body has both. The
+        same body again within the same location is a duplicate. Answers: as for GHL's webhooks; 401
+        also where no secret is set up; 422 the body names no location, with the field that it
+        lacks.
         """
         values = request.headers.getall(SECRET_HEADER, ())
 
@@ -181,6 +188,8 @@ class Receiver:
         except Aborted as error:
             detail = f"the body broke off: {error}"
             return self._reject(request, 400, "aborted", detail, correlation_id)
+        except IncompleteError as error:
+            return self._reject(request, 422, "incomplete", str(error), correlation_id)
         except NoMemory as error:
             return self._reject(request, 429, "no_memory", str(error), correlation_id)
         except TooSlow as error:
@@ -231,7 +240,9 @@ class Receiver:
     ) -> web.Response:
         """Answer what has not proved to be a sender's: it must not fill the log."""
         self._metrics.rejected.labels(reason).inc()
-        self._refusals.note(reason, client=request.remote, correlation_id=correlation_id)
+        self._refusals.note(
+            reason, client=request.remote, correlation_id=correlation_id, detail=detail
+        )
         log.debug("webhook_rejected", reason=reason, status=status, correlation_id=correlation_id)
         headers = {CORRELATION_HEADER: correlation_id}
         if status == HTTPStatus.TOO_MANY_REQUESTS:

@@ -28,6 +28,7 @@ from exporter.projection.interpret.told import (
 )
 from exporter.projection.rows import EntityEvent, Message
 from exporter.projection.rules import Rules
+from exporter.receiver.envelope import workflow_ids
 
 _MAX_NAME_BYTES = 400
 
@@ -141,14 +142,23 @@ def _user(event: StoredEvent, name: str, time: datetime, fields: Fields) -> Iter
         )
 
 
+# The body has no time of its own; what it tells holds from its receipt on.
+_WORKFLOW_FIELDS = {"created_at": ("date_created", iso_time)}
+
+
 def interpret_workflow(event: StoredEvent, fields: Fields) -> Interpretation:
-    """A workflow's webhook only tells that a contact exists."""
-    contact_id = clean_text(fields.get("contact_id"))
-    if contact_id is None:
-        raise Poison("the workflow's webhook lacks contact_id")
+    """Read a workflow's webhook: its contact, and when that was created. Without one it is kept.
+
+    An opportunity's or an appointment's state in it is left to GHL's own webhooks, which order it
+    by time.
+    """
     if not event.location_id:
         raise Poison("the workflow's webhook names no location")
+    _, contact_id = workflow_ids(fields)
+    if contact_id is None:
+        return Interpretation()
+    told = {k: v for k, v in tell(fields, _WORKFLOW_FIELDS).items() if v is not None}
     contact = (CONTACT, contact_id)
     return Interpretation(
-        [entity_event(event, GHL_PRECEDENCE, contact, event.received_at, event.event_type, {})]
+        [entity_event(event, GHL_PRECEDENCE, contact, event.received_at, event.event_type, told)]
     )
