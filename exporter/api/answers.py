@@ -12,6 +12,7 @@ import orjson
 from aiohttp import hdrs, web
 from redis.asyncio.client import Pipeline
 
+from exporter.api.download import file_name
 from exporter.api.export import CSV_TYPE, XLSX_TYPE, Files
 from exporter.cache.redis import Cache
 
@@ -64,9 +65,8 @@ class Answers:
             return web.Response(status=304, headers=headers)
         headers[hdrs.CONTENT_TYPE] = _KINDS[kind]
         if files is not None and kind != "json":
-            place = "-".join(part for part in request.path.split("/")[3:] if part)
-            safe = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in place)
-            headers[hdrs.CONTENT_DISPOSITION] = f'attachment; filename="{safe}.{kind}"'
+            name = f"{file_name(request)}.{kind}"
+            headers[hdrs.CONTENT_DISPOSITION] = f'attachment; filename="{name}"'
             # Thousands of rows take a while, in which webhooks come.
             content = await asyncio.to_thread(files[kind], answer)
         response = web.Response(body=content, headers=headers)

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from exporter.api.audit import Audit
 from exporter.api.guard import RETRY_AFTER, Guard, require_location
 from exporter.api.keys import ADMIN
-from exporter.api.queries import read_query
+from exporter.api.queries import Flag, read_query
 from exporter.api.read import BASE
 from exporter.database.connect import connect
 from exporter.database.errors import DATABASE_ERRORS
@@ -27,7 +27,7 @@ class EraseQuery(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    dry_run: bool = Field(False, description="Count the rows only, and change nothing.")
+    dry_run: Flag = Field(False, description="Count the rows only, and change nothing.")
 
 
 class ErasedLocation(BaseModel):

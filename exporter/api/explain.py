@@ -7,7 +7,7 @@ from exporter.api.queries import ExplainQuery
 from exporter.database.connect import Connection
 from exporter.kpis.definitions import KpiFile, Metric
 from exporter.kpis.figures import compute_figures, number
-from exporter.kpis.lists import all_lists, query_list
+from exporter.kpis.lists import ListQuery, all_lists
 from exporter.kpis.windows import Window
 from exporter.settings import Settings
 
@@ -34,16 +34,8 @@ async def explanation(
             if query.agent in (None, row["agent"])
         ]
     chosen = all_lists()[name]
-    page = await query_list(
-        connection,
-        chosen,
-        window,
-        query.labels,
-        now=now,
-        limit=query.page_size,
-        offset=(query.page - 1) * query.page_size,
-        timeout=settings.kpi_timeout,
-    )
+    wanted = ListQuery(chosen, window, query.labels, settings, now)
+    page = await wanted.page(connection, query.page_size, (query.page - 1) * query.page_size)
     return {
         "kpi": metric.name,
         "help": metric.help,
@@ -56,10 +48,10 @@ async def explanation(
         "page": query.page,
         "page_size": query.page_size,
         "columns": page.columns,
-        "items": [{key: _plain(value) for key, value in row.items()} for row in page.rows],
+        "items": [{key: plain_value(value) for key, value in row.items()} for row in page.rows],
     }
 
 
-def _plain(value: Any) -> Any:
+def plain_value(value: Any) -> Any:
     """Return a column's value as JSON holds it; numeric ones are decimal numbers before."""
     return value if isinstance(value, str | date) else number(value)

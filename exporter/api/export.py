@@ -6,9 +6,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import xlsxwriter
+from xlsxwriter.worksheet import Worksheet
 
 CSV_TYPE = "text/csv; charset=utf-8"
 XLSX_TYPE = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+
+XLSX_OPTIONS = {"strings_to_formulas": False, "strings_to_urls": False}
 
 # What a spreadsheet reads as the beginning of a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -18,7 +21,7 @@ Table = tuple[Sequence[str], Sequence[Sequence[Any]]]
 Sheets = Mapping[str, Table]
 
 
-def _cell(value: Any) -> Any:
+def csv_cell(value: Any) -> Any:
     """Return a value as a CSV cell. A text that starts a formula is defused by an apostrophe."""
     if isinstance(value, bool):
         return "true" if value else "false"
@@ -31,16 +34,24 @@ def to_csv(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> bytes:
     """Write one table. None is an empty cell."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
-    writer.writerow(map(_cell, head))
-    writer.writerows([_cell(value) for value in row] for row in rows)
+    writer.writerow(map(csv_cell, head))
+    writer.writerows([csv_cell(value) for value in row] for row in rows)
     return text.getvalue().encode()
 
 
+def write_row(sheet: Worksheet, line: int, row: Sequence[Any]) -> None:
+    """Write a row of a sheet. Texts are written as texts, whatever they hold; None is empty."""
+    for column, value in enumerate(row):
+        if isinstance(value, str):
+            sheet.write_string(line, column, value)
+        elif value is not None:
+            sheet.write(line, column, value)
+
+
 def to_xlsx(sheets: Sheets) -> bytes:
-    """Write a workbook, a sheet for each table. Texts are written as texts, whatever they hold."""
+    """Write a workbook, a sheet for each table."""
     file = io.BytesIO()
-    options = {"in_memory": True, "strings_to_formulas": False, "strings_to_urls": False}
-    with xlsxwriter.Workbook(file, options) as book:
+    with xlsxwriter.Workbook(file, {**XLSX_OPTIONS, "in_memory": True}) as book:
         bold = book.add_format({"bold": True})
         for title, (head, rows) in sheets.items():
             sheet = book.add_worksheet(title[:31])
@@ -48,11 +59,7 @@ def to_xlsx(sheets: Sheets) -> bytes:
             for column, name in enumerate(head):
                 sheet.write_string(0, column, name, bold)
             for line, row in enumerate(rows, 1):
-                for column, value in enumerate(row):
-                    if isinstance(value, str):
-                        sheet.write_string(line, column, value)
-                    elif value is not None:
-                        sheet.write(line, column, value)
+                write_row(sheet, line, row)
             sheet.autofit()
     return file.getvalue()
 
@@ -99,15 +106,6 @@ def _trend_table(found: Mapping[str, Any]) -> Table:
     return ["figure", "previous", "change_rate", *days], rows
 
 
-def _explain_table(answer: Mapping[str, Any]) -> Table:
-    columns = answer["columns"]
-    return columns, [[item[name] for name in columns] for item in answer["items"]]
-
-
 # How each kind of file is written of an answer.
 Files = Mapping[str, Callable[[Mapping[str, Any]], bytes]]
 DASHBOARD_FILES: Files = {"csv": _dashboard_csv, "xlsx": _dashboard_xlsx}
-EXPLAIN_FILES: Files = {
-    "csv": lambda answer: to_csv(*_explain_table(answer)),
-    "xlsx": lambda answer: to_xlsx({answer["list"]: _explain_table(answer)}),
-}

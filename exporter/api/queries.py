@@ -1,11 +1,20 @@
 """What the reading endpoints can be asked, and the days that a question means."""
 
+import difflib
+import re
 from contextlib import suppress
 from datetime import date, datetime
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
 from aiohttp import web
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from exporter.fields import MAX_ID_BYTES, clean_text
 from exporter.kpis.windows import Window, windows
@@ -16,9 +25,28 @@ MOST_DAYS = 365
 MOST_ROWS = 10_000
 
 
+# Digits of ASCII alone: int() and fromisoformat() read other forms of numbers and days as well.
+_WHOLE = re.compile(r"[0-9]{1,9}")
+_DAY = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
+
+
+def _whole(value: object) -> object:
+    """Take a whole number in plain digits."""
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        return int(value)
+    raise ValueError("must be a whole number like 30")
+
+
+def _flag(value: object) -> object:
+    """Take `true` or `false`."""
+    if value in ("true", "false"):
+        return value == "true"
+    raise ValueError("must be true or false")
+
+
 def _day(value: object) -> object:
-    """Take a calendar day as it is written; pydantic would take a count of seconds too."""
-    if isinstance(value, str) and len(value) == len("2026-01-31"):
+    """Take a calendar day as YYYY-MM-DD."""
+    if isinstance(value, str) and _DAY.fullmatch(value):
         with suppress(ValueError):
             return date.fromisoformat(value)
     raise ValueError("must be a day like 2026-01-31")
@@ -32,6 +60,8 @@ def _name(value: str) -> str:
 
 Day = Annotated[date, BeforeValidator(_day), Field(ge=date(1980, 1, 1), le=date(2200, 1, 1))]
 Name = Annotated[str, BeforeValidator(_name)]
+Whole = Annotated[int, BeforeValidator(_whole)]
+Flag = Annotated[bool, BeforeValidator(_flag)]
 
 
 class Query(BaseModel):
@@ -39,7 +69,7 @@ class Query(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    days: int = Field(30, ge=1, le=MOST_DAYS, description="Reporting days of the window.")
+    days: Whole = Field(30, ge=1, le=MOST_DAYS, description="Reporting days of the window.")
     until: Day | None = Field(
         None, description="Last day of the window. Default: the location's today."
     )
@@ -59,7 +89,7 @@ Format = Literal["json", "csv", "xlsx"]
 class DashboardQuery(Query):
     """What the dashboard can be asked."""
 
-    include_trends: bool = Field(
+    include_trends: Flag = Field(
         False, description="Add each figure's daily series, and its change against the days before."
     )
     format: Format = Field("json", description="How the answer is written.")
@@ -84,9 +114,17 @@ class ExplainQuery(Query):
     interaction: Name | None = Field(None, description="Only this interaction.")
     source: Literal["receiver", "platform"] | None = None
     outcome: Literal["success", "failure"] | None = None
-    page: int = Field(1, ge=1, le=1_000_000, description="From 1 on.")
-    page_size: int = Field(100, ge=1, le=MOST_ROWS, description="Rows on a page.")
-    format: Format = Field("json", description="How the answer is written.")
+    page: Whole = Field(1, ge=1, le=1_000_000, description="From 1 on; of JSON alone.")
+    page_size: Whole = Field(100, ge=1, le=MOST_ROWS, description="Rows on a page; of JSON alone.")
+    format: Format = Field(
+        "json", description="How the answer is written. CSV and XLSX hold the whole list."
+    )
+
+    @model_validator(mode="after")
+    def _files_are_whole(self) -> Self:
+        if self.format != "json" and {"page", "page_size"} & self.model_fields_set:
+            raise ValueError(f"{self.format} holds the whole list: leave page and page_size out")
+        return self
 
     @property
     def labels(self) -> dict[str, str]:
@@ -107,11 +145,16 @@ def read_query(request: web.Request, model: type[Q]) -> Q:
     try:
         return model.model_validate(dict(request.query))
     except ValidationError as error:
-        errors = [
-            {
-                "field": ".".join(map(str, problem["loc"])) or "query",
-                "problem": problem["msg"].removeprefix("Value error, "),
-            }
-            for problem in error.errors(include_url=False, include_input=False)
-        ]
+        errors = []
+        for problem in error.errors(include_url=False, include_input=False):
+            name = ".".join(map(str, problem["loc"]))
+            text = problem["msg"].removeprefix("Value error, ")
+            if problem["type"] == "extra_forbidden":
+                text = _no_such_parameter(name, model)
+            errors.append({"field": name or "query", "problem": text})
         raise Problem(422, "the query is not valid", errors=errors) from None
+
+
+def _no_such_parameter(name: str, model: type[BaseModel]) -> str:
+    near = difflib.get_close_matches(name, model.model_fields, n=1)
+    return "there is no such parameter" + (f"; did you mean {near[0]}?" if near else "")

@@ -11,8 +11,9 @@ from aiohttp import web
 from exporter.api.answers import Answer, Answers
 from exporter.api.audit import Audit
 from exporter.api.dashboard import sections, top_agents, trends
+from exporter.api.download import Kind, send_file, write_list
 from exporter.api.explain import explanation
-from exporter.api.export import DASHBOARD_FILES, EXPLAIN_FILES
+from exporter.api.export import DASHBOARD_FILES
 from exporter.api.guard import RETRY_AFTER, Guard, require_location
 from exporter.api.keys import READ
 from exporter.api.kpi_answers import ENDPOINTS, files_of, metric_of
@@ -27,6 +28,7 @@ from exporter.database.connect import UNAVAILABLE, Connection
 from exporter.fields import clean_text
 from exporter.kpis.definitions import answered_kpis
 from exporter.kpis.figures import compute_figures
+from exporter.kpis.lists import ListQuery, all_lists
 from exporter.kpis.windows import Window
 from exporter.publish.problem import Problem
 from exporter.settings import Settings
@@ -151,11 +153,11 @@ class Reading:
         content = await self._answers.find(f"{endpoint} {window!r} {agent_id!r}", compute)
         return await self._answers.respond(request, content)
 
-    async def explain(self, request: web.Request) -> web.Response:
+    async def explain(self, request: web.Request) -> web.StreamResponse:
         """The deals, leads or recommendations that a KPI was computed from, page by page.
 
         `list` chooses among a KPI's lists, and labels (`agent`, `stage`, `source` …) narrow one.
-        `format=csv` or `xlsx` makes a file of the page.
+        `format=csv` or `xlsx` makes a file of the whole list.
         """
         key = await self._guard.key_of(request, READ)
         query = read_query(request, ExplainQuery)
@@ -175,6 +177,9 @@ class Reading:
             )
         now = datetime.now(UTC)
         window = query.windows(self._settings, location_id, now)[0]
+        if query.format != "json":
+            wanted = ListQuery(all_lists()[name], window, query.labels, self._settings, now)
+            return await self._download(request, wanted, query.format)
 
         async def compute() -> Answer:
             async with self._database() as connection:
@@ -191,7 +196,17 @@ class Reading:
             f"explain {metric.name} {window!r} {name} {labels} {query.page} {query.page_size}"
         )
         content = await self._answers.find(question, compute)
-        return await self._answers.respond(request, content, query.format, EXPLAIN_FILES)
+        return await self._answers.respond(request, content)
+
+    async def _download(
+        self, request: web.Request, wanted: ListQuery, kind: Kind
+    ) -> web.StreamResponse:
+        async with self._database() as connection:
+            await self._require_known(connection, wanted.window.location_id)
+            file = await write_list(connection, wanted, kind)
+        # The connection is free while a slow reader takes the file.
+        with file:
+            return await send_file(request, file, kind)
 
     async def _permit(self, request: web.Request, location_id: str) -> str:
         """Return the location, which the request's key may see. Raises Problem."""

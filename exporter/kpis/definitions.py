@@ -16,6 +16,7 @@ A file is one KPI or a family. Its header is TOML in the comment it starts with:
 A metric whose values stand in several columns says which label tells them apart, and by which
 column each of its values comes: `label = "statistic"`, `columns = { median = "…", mean = "…" }`.
 A file without `endpoint` and `explain` is on /metrics alone: what things are called, say.
+`current = true`: the figures are of now alone, so a window that ended before today has none.
 `ranked = "agent"` keeps the rows whose column `rank` is not above that label's limit. `uses` names
 queries of `shared/` that the file can read from like tables.
 
@@ -96,6 +97,7 @@ class KpiFile(BaseModel):
     metric: tuple[Metric, ...] = Field(min_length=1)
     timeout: float | None = Field(None, gt=0, description="seconds")
     ranked: Literal["agent"] | None = None
+    current: bool = False
     uses: tuple[str, ...] = ()
     sql: str
 

@@ -10,7 +10,7 @@ import asyncpg
 from exporter.database.connect import Connection
 from exporter.kpis.definitions import KpiFile
 from exporter.kpis.refresh import query_kpi
-from exporter.kpis.windows import Window
+from exporter.kpis.windows import Window, today
 from exporter.settings import Settings
 from exporter.stages import STAGES
 
@@ -42,9 +42,14 @@ async def compute_figures(
 ) -> dict[str, Figures]:
     """Compute KPIs for windows of one location; return them by the windows' names.
 
-    Raises what asyncpg raises.
+    A KPI of now alone is None for a window that ended before today. Raises what asyncpg raises.
     """
     found = {window.name: Figures() for window in chosen}
+    past = {
+        window.name
+        for window in chosen
+        if window.last_day < today(settings, window.location_id, now)
+    }
     for kpi in kpis:
         timeout = min(kpi.timeout or settings.kpi_timeout, settings.kpi_timeout)
         rows = await query_kpi(
@@ -58,6 +63,8 @@ async def compute_figures(
         for row in rows:
             # What holds for now is the same in every window.
             named = [row["window"]] if "window" in kpi.labels else list(found)
+            if kpi.current:
+                named = [name for name in named if name not in past]
             for name in named:
                 if kpi.ranked:
                     found[name].agents.append(_agent(kpi, row))

@@ -4,13 +4,14 @@
     help = "Deals closed in the window."
     order = "closed_at, deal_id"           # columns; together they tell every row from the others
     filters = { agent = "agent_id" }       # label of a KPI → column that holds its values
+    current = true                         # of now: a window that ended before today has no rows
     */
     SELECT … FROM deals WHERE location_id = $1 AND closed_day BETWEEN $2 AND $3
 
 A query's parameters: `$1` location, `$2` first day, `$3` last day, `$4` now.
 """
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -22,7 +23,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from exporter.bundle import bundled
 from exporter.database.connect import Connection
 from exporter.kpis.definitions import KpiFileError, read_header
-from exporter.kpis.windows import Window
+from exporter.kpis.windows import Window, today
+from exporter.settings import Settings
 
 _PARAMETERS = "WITH parameters AS (SELECT $1::text, $2::date, $3::date, $4::timestamptz)"
 
@@ -36,6 +38,7 @@ class KpiList(BaseModel):
     help: str
     order: str = Field(pattern=r"^[a-z_]+(, [a-z_]+)*$")
     filters: dict[str, str] = {}
+    current: bool = False
     sql: str
 
     def statement(self, labels: Mapping[str, str]) -> tuple[str, list[str]]:
@@ -68,27 +71,67 @@ def all_lists() -> dict[str, KpiList]:
     return lists
 
 
-async def query_list(
-    connection: Connection,
-    chosen: KpiList,
-    window: Window,
-    labels: Mapping[str, str],
-    *,
-    now: datetime,
-    limit: int,
-    offset: int,
-    timeout: float,
-) -> Page:
-    """Return rows of a list. `labels` a list has no column for do not narrow it.
+@dataclass(frozen=True)
+class ListQuery:
+    """A list narrowed to a window and to label values, ready to be read.
 
-    `timeout` is in seconds.
+    Labels that the list has no column for do not narrow it.
     """
-    text, values = chosen.statement(labels)
-    given: list[Any] = [window.location_id, window.first_day, window.last_day, now, *values]
-    total = await connection.fetchval(text.format("count(*)"), *given, timeout=timeout)
-    statement = await connection.prepare(
-        f"{text.format('*')} ORDER BY {chosen.order} LIMIT {int(limit)} OFFSET {int(offset)}",
-        timeout=timeout,
-    )
-    columns = [attribute.name for attribute in statement.get_attributes()]
-    return Page(total, columns, await statement.fetch(*given, timeout=timeout))
+
+    chosen: KpiList
+    window: Window
+    labels: Mapping[str, str]
+    settings: Settings
+    now: datetime
+
+    @property
+    def _empty(self) -> bool:
+        """Whether the list is of now alone, and the window ended before today."""
+        last = self.window.last_day
+        return self.chosen.current and last < today(
+            self.settings, self.window.location_id, self.now
+        )
+
+    def _statement(self, selected: str, more: str = "") -> tuple[str, list[Any]]:
+        text, values = self.chosen.statement(self.labels)
+        window = self.window
+        given = [window.location_id, window.first_day, window.last_day, self.now, *values]
+        return text.format(selected) + more, given
+
+    async def count(self, connection: Connection) -> int:
+        """Return how many rows the list has. Raises what asyncpg raises."""
+        if self._empty:
+            return 0
+        text, given = self._statement("count(*)")
+        return int(await connection.fetchval(text, *given, timeout=self.settings.kpi_timeout))
+
+    async def page(self, connection: Connection, limit: int, offset: int) -> Page:
+        """Return some rows of the list. Raises what asyncpg raises."""
+        timeout = self.settings.kpi_timeout
+        limit = 0 if self._empty else limit
+        text, given = self._statement(
+            "*", f" ORDER BY {self.chosen.order} LIMIT {int(limit)} OFFSET {int(offset)}"
+        )
+        statement = await connection.prepare(text, timeout=timeout)
+        columns = [attribute.name for attribute in statement.get_attributes()]
+        rows = await statement.fetch(*given, timeout=timeout)
+        return Page(await self.count(connection), columns, rows)
+
+    async def batches(
+        self, connection: Connection, size: int
+    ) -> AsyncIterator[tuple[list[str], list[asyncpg.Record]]]:
+        """Yield the columns and up to `size` rows at a time; once without rows for an empty list.
+
+        The connection is in a transaction. Raises what asyncpg raises.
+        """
+        timeout = self.settings.kpi_timeout
+        none = " LIMIT 0" if self._empty else ""
+        text, given = self._statement("*", f" ORDER BY {self.chosen.order}{none}")
+        statement = await connection.prepare(text, timeout=timeout)
+        columns = [attribute.name for attribute in statement.get_attributes()]
+        cursor = await statement.cursor(*given, timeout=timeout)
+        rows = await cursor.fetch(size, timeout=timeout)
+        yield columns, rows
+        while len(rows) == size:
+            rows = await cursor.fetch(size, timeout=timeout)
+            yield columns, rows

@@ -19,6 +19,11 @@ class Window(NamedTuple):
     last_day: date
 
 
+def today(settings: Settings, location_id: str, now: datetime) -> date:
+    """Return the calendar day of an instant in a location's time zone."""
+    return now.astimezone(settings.zone(location_id)).date()
+
+
 def windows(
     settings: Settings,
     locations: Iterable[str],
@@ -30,7 +35,7 @@ def windows(
     """Return the windows of each location that end at `until` (default: its today)."""
     result = []
     for location_id in locations:
-        last = until or now.astimezone(settings.zone(location_id)).date()
+        last = until or today(settings, location_id, now)
         for count in days:
             result.append(Window(location_id, f"{count}d", last - timedelta(count - 1), last))
     return result

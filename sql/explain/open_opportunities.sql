@@ -1,7 +1,8 @@
 /*
-help = "Opportunities that are open now, whatever the window."
+help = "Opportunities that are open now; none for a window that ended before today."
 order = "opened_day, opportunity_id"
 filters = { agent = "owner_id" }
+current = true
 */
 SELECT opportunity_id, contact_id, owner_id, monetary_value, opened_day
 FROM opportunities

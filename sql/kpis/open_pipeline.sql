@@ -1,18 +1,19 @@
 /*
 endpoint = "revenue-metrics"
 labels = ["location"]
+current = true
 
 [[metric]]
 name = "ghl_open_opportunities"
 explain = ["open_opportunities"]
 unit = "opportunities"
-help = "Opportunities that are open now."
+help = "Opportunities that are open now; null for a window that ended before today."
 
 [[metric]]
 name = "ghl_open_pipeline_value"
 explain = ["open_opportunities"]
 unit = "currency"
-help = "Sum of the values of the opportunities that are open now, in the location's currency."
+help = "Sum of the values of the opportunities that are open now, in the location's currency; null for a window that ended before today."
 */
 SELECT w.location,
        coalesce(sum(p.opportunities), 0) AS ghl_open_opportunities,
