@@ -253,9 +253,10 @@ class Worker:
                 with contextlib.suppress(TimeoutError):
                     self.drained(seconds).result(seconds + _GRACE)
         finally:
+            # An interrupted close counts what is lost too, before its caller goes on.
             ended = self.finish()
-        with contextlib.suppress(TimeoutError):
-            ended.result(_GRACE)
+            with contextlib.suppress(TimeoutError):
+                ended.result(_GRACE)
 
     def _report_lost(self, count: int) -> None:
         if count:
