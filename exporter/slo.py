@@ -57,7 +57,22 @@ _IN_TIME = (
     f'{{{{le="{ANSWER_WITHIN_SECONDS}"}}}}[{{window}}])'
 )
 
+# 1 at each evaluation that finds no copy up, or no target at all; 0 at the others. Webhooks that
+# reach nobody are counted by nobody: an outage shows in the time that passes.
+DOWN = "job:ghl_exporter_down:min"
+NO_COPY_UP = f'max by (job) (up{{job="{SERVICE}"}}) == bool 0\n  or\nabsent(up{{job="{SERVICE}"}})'
+
 SLOS = (
+    Slo(
+        name="availability",
+        title="A copy of the service is up",
+        objective=0.99,
+        events="looks at the service",
+        bad_events="found no copy up",
+        bad=f"sum_over_time({DOWN}[{{window}}])",
+        all=f"count_over_time({DOWN}[{{window}}])",
+        pages=True,
+    ),
     Slo(
         name="webhook-success",
         title="Webhooks succeed",

@@ -95,7 +95,10 @@ def _kpi_ages() -> list[Rule]:
 
 def slo_rules() -> Groups:
     """Return the rules of the objectives: counts, shares, budgets."""
-    groups = [_group("ghl-kpi-ages", _kpi_ages())]
+    groups = [
+        _group("ghl-down", [_rule(slo.DOWN, slo.NO_COPY_UP)]),
+        _group("ghl-kpi-ages", _kpi_ages()),
+    ]
     for objective in SLOS:
         rules = _windows_of(objective, "job", objective.bad, objective.all)
         groups.append(_group(f"ghl-slo-{objective.name}", [*rules, *_budget(objective)]))

@@ -29,6 +29,7 @@ _OTHER_FUNCTION = {
     "sum_over_time": "max_over_time",
     "clamp_min": "clamp_max",
     "changes": "resets",
+    "count_over_time": "sum_over_time",
 }
 _OPPOSITE = {"=": "!=", "!=": "=", "=~": "!~", "!~": "=~"}
 _SIGNS = {"MatchOp.Equal": "=", "MatchOp.NotEqual": "!=", "MatchOp.Re": "=~", "MatchOp.NotRe": "!~"}

@@ -10,16 +10,17 @@ from tests.promtool import Document, Samples, case, counter, document, now_and_t
 
 _SHORT = ("5m", "30m", "1h", "2h", "6h")
 _LONG = ("1d", "3d", "30d")
-_SLOS = ("webhook-success", "webhook-latency", "kpi-freshness")
+_SLOS = ("availability", "webhook-success", "webhook-latency", "kpi-freshness")
 
 
 def documents() -> dict[str, Document]:
     """Return the content of each test file, by its name."""
     rules = "recording_rules/slo.yml"
     return {
-        "slo-short.yml": document(rules, "18h", [*_webhook_counts(), _looks()]),
+        "slo-short.yml": document(rules, "18h", [*_webhook_counts(), _looks(), _downtime()]),
         "slo-long.yml": document(rules, "33d", [_long_counts(), _long_counts_by_location()]),
         "kpi-ages.yml": document(rules, "1m", [_kpi_ages()]),
+        "down.yml": document(rules, "1m", [_down()]),
     }
 
 
@@ -112,13 +113,17 @@ def _webhook_counts() -> Iterable[Document]:
 
 
 def _short(
-    slo: str, series: Mapping[str, str], *more: tuple[str, str, Samples], **ratios: float
+    slo: str,
+    series: Mapping[str, str],
+    *more: tuple[str, str, Samples],
+    counted: Mapping[str, tuple[float, float, float]] = _COUNTED,
+    **ratios: float,
 ) -> Document:
     """Make the case of an objective's short windows. `ratios`: of further jobs, in every window."""
     ratios = {"one": 1, **ratios}
     windows = "|".join(_SHORT)
     counts, shares = {}, {}
-    for window, (bad, all_, ratio) in _COUNTED.items():
+    for window, (bad, all_, ratio) in counted.items():
         counts[_recorded(f"job:slo_bad_events:increase{window}", "j", slo)] = bad
         counts[_recorded(f"job:slo_events:increase{window}", "j", slo)] = all_
         name = f"job:slo_bad_events:ratio_increase{window}"
@@ -129,7 +134,11 @@ def _short(
         "1m",
         series,
         (f'{{__name__=~"job:slo_(bad_)?events:increase({windows})",job="j"}}', "18h", counts),
-        (f'{{__name__=~"job:slo_bad_events:ratio_increase({windows})"}}', "18h", shares),
+        (
+            f'{{__name__=~"job:slo_bad_events:ratio_increase({windows})",slo="{slo}"}}',
+            "18h",
+            shares,
+        ),
         *more,
     )
 
@@ -152,6 +161,36 @@ def _looks() -> Document:
             f'job:ghl_exporter_{name}:count{{job="idle"}}': now_and_then(_MINUTES, {2: 0}),
         }
     return _short("kpi-freshness", series)
+
+
+# Looks at the service by their age in minutes: 1 where no copy was up. None lies at the start of a
+# window, of its third or of its threefold.
+_DOWN = (
+    {1: 1, 2: 1, 3: 0, 4: 0}
+    | {12: 0, 13: 0, 25: 0, 26: 1}
+    | {45: 1, 46: 0}
+    | {100: 1, 101: 1}
+    | {240: 1, 241: 0, 242: 0, 243: 0}
+    | {600: 1}
+)
+_DOWN_COUNTED = {
+    "5m": (2, 4, 0.5),
+    "30m": (3, 8, 0.375),
+    "1h": (4, 10, 0.4),
+    "2h": (6, 12, 0.5),
+    "6h": (7, 16, 0.4375),
+}
+
+
+def _downtime() -> Document:
+    """Make the case of looks at the service, of which some found no copy up."""
+    series = {
+        'job:ghl_exporter_down:min{job="j"}': now_and_then(_MINUTES, _DOWN),
+        'job:ghl_exporter_down:min{job="one"}': now_and_then(_MINUTES, {2: 1}),
+        'job:ghl_exporter_down:min{job="up"}': now_and_then(_MINUTES, {2: 0}),
+    }
+    # Without a look at `ghl-exporter` the rule itself adds one, now: it is absent here.
+    return _short("availability", series, counted=_DOWN_COUNTED, up=0, **{"ghl-exporter": 1.0})
 
 
 # Steps of five minutes before the end, off the quarters of an hour.
@@ -198,18 +237,20 @@ def _long_counts() -> Document:
     other = _recorded("job:slo_bad_events:ratio_increase30d", "j", "other")
     series[other] = now_and_then(_STEPS, {0: 0.7})
     windows = "|".join(_LONG)
+    # Of which no target is up here.
+    known = 'job!="ghl-exporter"'
     return case(
         "windows of days, and the budget",
         "5m",
         series,
         (f'{{__name__=~"job:slo_(bad_)?events:increase({windows})",job="j"}}', "33d", counts),
         (
-            f'{{__name__=~"job:slo_bad_events:ratio_increase({windows})",slo!="other"}}',
+            f'{{__name__=~"job:slo_bad_events:ratio_increase({windows})",slo!="other",{known}}}',
             "33d",
             shares,
         ),
-        ("job:slo_budget_left:ratio", "33d", left),
-        ("round(job:slo_budget_lasts:seconds)", "33d", lasts),
+        (f"job:slo_budget_left:ratio{{{known}}}", "33d", left),
+        (f"round(job:slo_budget_lasts:seconds{{{known}}})", "33d", lasts),
     )
 
 
@@ -295,4 +336,26 @@ def _kpi_ages() -> Document:
         (f'{stale}{{job="j"}}', "71m", {}),
         (f'{kpis}{{job="j"}}', "71m", {}),
         (stale, "71m", {f'{stale}{{job="k",service="ghl-exporter"}}': 0}),
+    )
+
+
+def _down() -> Document:
+    """Make the case of the service's copies: one is down, both are, none, and none is a target."""
+    name = "job:ghl_exporter_down:min"
+
+    def found(value: float) -> Samples:
+        return {f'{name}{{job="ghl-exporter",service="ghl-exporter"}}': value}
+
+    return case(
+        "copies that are down, and gone",
+        "1m",
+        {
+            'up{job="ghl-exporter",instance="a"}': "1 0 1 stale",
+            'up{job="ghl-exporter",instance="b"}': "0 0 1 stale",
+            'up{job="other",instance="c"}': "1x1 0x1 1x10",
+        },
+        (name, "0m", found(0)),
+        (name, "1m", found(1)),
+        (name, "2m", found(0)),
+        (name, "3m", found(1)),
     )

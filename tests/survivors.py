@@ -47,7 +47,7 @@ EXPLAINED = (
     ),
     Survivors("Watchdog", "1 → ", "It fires whatever its value is, and shows none."),
     Survivors(
-        "Ghl(WebhookSuccess|WebhookLatency|KpiFreshness)Burns(Fast|Slowly)",
+        "Ghl(Availability|WebhookSuccess|WebhookLatency|KpiFreshness)Burns(Fast|Slowly)",
         r'job:slo_bad_events:\w+\{slo="[a-z-]+"\} → job:slo_bad_events:\w+\{\}$',
         "`and` compares the label slo, which the other two of the three still name.",
     ),
@@ -55,6 +55,11 @@ EXPLAINED = (
         f"{_RATIO}|job:slo_budget_lasts:seconds\\{{.*\\}}",
         r'[\w:]+\{slo="[a-z-]+"\} → [\w:]+\{\}$',
         "The division compares the label slo, which its other side still names.",
+    ),
+    Survivors(
+        r'job:slo_bad_events:ratio_increase(5m|30m|1h|2h|6h)\{slo="availability"\}',
+        r"job:slo_events:increase\w+\{.*\} > 0 → .* >= 0$",
+        "A count of looks is 1 at least where there is one.",
     ),
     Survivors(
         r"job:ghl_exporter_\w+:p95_rate5m\{\}",

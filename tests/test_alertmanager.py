@@ -36,6 +36,7 @@ BUSINESS = {alert.name for alert in EVERY_ALERT if alert.team == "business"}
 FRESHNESS = {"GhlKpiFreshnessBurnsSlowly"}
 LATENCY = {"GhlWebhookLatencyBurnsFast", "GhlWebhookLatencyBurnsSlowly"}
 SUCCESS = {"GhlWebhookSuccessBurnsFast", "GhlWebhookSuccessBurnsSlowly"}
+AVAILABILITY = {"GhlAvailabilityBurnsFast", "GhlAvailabilityBurnsSlowly"}
 OLD = {"GhlExporterBacklogOld", "GhlExporterKpiStale"}
 # Cause, what it keeps quiet, and which label has to be the same beside the job.
 QUIET: tuple[tuple[str, set[str], str], ...] = (
@@ -64,6 +65,9 @@ QUIET: tuple[tuple[str, set[str], str], ...] = (
         "instance",
     ),
     ("GhlExporterSpoolFilling", {"GhlExporterSpoolInUse"}, "instance"),
+    ("GhlExporterDown", AVAILABILITY, ""),
+    ("GhlExporterAbsent", AVAILABILITY, ""),
+    ("GhlAvailabilityBurnsFast", {"GhlAvailabilityBurnsSlowly"}, "slo"),
     ("GhlExporterAbsent", {"GhlWebhooksSilent", "GhlLocationSilent"} | FRESHNESS, ""),
     ("GhlWebhooksSilent", {"GhlLocationSilent"} | BUSINESS, ""),
     ("GhlWebhookSuccessBurnsFast", {"GhlWebhookSuccessBurnsSlowly"}, "slo"),
