@@ -84,14 +84,28 @@ SERVICE_ALERTS = (
     # The file may stay large once it is empty: a full disk leaves no room to shrink it.
     Alert(
         "GhlExporterSpoolFilling",
-        "ghl_exporter_spool_bytes / ghl_exporter_spool_limit_bytes > 0.8\n"
-        "  and\nghl_exporter_spool_events > 0",
+        "(\n  ghl_exporter_spool_bytes / ghl_exporter_spool_limit_bytes > 0.8\n"
+        "    or\n  1 - ghl_exporter_spool_free_bytes / ghl_exporter_spool_limit_bytes > 0.8\n)\n"
+        "  and\n(ghl_exporter_spool_events > 0 or ghl_exporter_database_up == 0)",
         PAGE,
         _SLA,
         "The spool of {{ $labels.instance }} is {{ $value | humanizePercentage }} full",
-        "Beyond SPOOL_MAX_BYTES webhooks are answered 429, and GHL gives up on each after a dozen "
-        "tries. Bring PostgreSQL back, or give the spool more room.",
+        "Of SPOOL_MAX_BYTES that share is used, or missing on its disk. When it is full, webhooks "
+        "are answered 429, and GHL gives up on each after a dozen tries. Bring PostgreSQL back, or "
+        "give the spool more room.",
         wait="2m",
+    ),
+    # While all is well: in an outage it would be too late.
+    Alert(
+        "GhlExporterSpoolUnusable",
+        "ghl_exporter_spool_usable == 0\n  or\n"
+        "ghl_exporter_spool_free_bytes < 0.2 * ghl_exporter_spool_limit_bytes",
+        TICKET,
+        _SLA,
+        "The spool of {{ $labels.instance }} can't take what it is there for",
+        "Its last write failed, or its disk has room for less than a fifth of SPOOL_MAX_BYTES. "
+        "While PostgreSQL takes webhooks nothing is lost; without it they would be answered 429.",
+        wait="5m",
     ),
     Alert(
         "GhlExporterSpoolSetAside",

@@ -65,7 +65,7 @@ def create_app(settings: Settings, availabilities: Sequence[Availability] = ()) 
         location_limit=settings.location_series_limit,
         with_redis=settings.redis_url is not None or settings.fault("redis_url") is not None,
     )
-    metrics.spool_limit.set(settings.spool_max_bytes)
+    metrics.spool.limit.set(settings.spool_max_bytes)
     pool = create_pool(settings, "kpis")
     # Apart, so that no question keeps the KPIs waiting for a connection.
     api_pool = create_pool(settings, "api")

@@ -37,6 +37,7 @@ _OF_SERIES: dict[str, dict[str, str]] = {
     "GhlExporterSpoolInUse": INSTANCE,
     "GhlExporterSpoolFilling": INSTANCE,
     "GhlExporterSpoolSetAside": INSTANCE,
+    "GhlExporterSpoolUnusable": INSTANCE,
     "GhlExporterKpiStale": {"kpi": "win_ratio"},
     "GhlExporterKpiRowsDropped": {"kpi": "win_ratio"},
     "GhlExporterLabelsCut": {"label": "event"},

@@ -9,6 +9,7 @@ whose structure is damaged is kept for a person to look at, and its records move
 import asyncio
 import contextlib
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -70,6 +71,8 @@ class Spool:
         """Events that can't be drained, kept in the file with their problem."""
         self.size_bytes = 0
         """Bytes the file takes, its journal included."""
+        self.free_bytes = 0
+        """Bytes that its disk has free, when it was last opened; 0 where that can't be told."""
         self.problem: str | None = "it is not open"
         """Why the last use of the file failed; None where it succeeded."""
 
@@ -80,6 +83,8 @@ class Spool:
 
     async def open(self) -> None:
         """Open the file and find out whether it can be used, at the start or again.
+
+        Writes a little beside it, and notes what its disk has free.
 
         A damaged one is set aside, and its records move to a new one. Raises SpoolUnavailable.
         """
@@ -139,7 +144,9 @@ class Spool:
         return result
 
     def _open(self) -> None:
+        self.free_bytes = 0
         self.path.parent.mkdir(PRIVATE_DIRECTORY, parents=True, exist_ok=True)
+        self.free_bytes = shutil.disk_usage(self.path.parent).free
         if not self._checked:
             self._narrow_set_aside()
             # Left by a process that was killed while it moved the records of a damaged file.

@@ -18,6 +18,7 @@ from exporter import __version__
 from exporter.ghl import KNOWN_EVENTS
 from exporter.inbox.event import GHL, WORKFLOW
 from exporter.live.labels import OTHER, CappedLabel
+from exporter.live.spool_gauges import SpoolGauges
 from exporter.slo import ANSWER_WITHIN_SECONDS
 from exporter.tracking import CALLS
 
@@ -187,17 +188,7 @@ class LiveMetrics:
             "inbox_oldest_age_seconds", "Age of the oldest event not yet projected; 0 without one."
         )
         self.quarantine = gauge("quarantine_events", "Events set aside with an error.")
-        self.spool_events = gauge(
-            "spool_events", "Events on the local disk that wait for PostgreSQL."
-        )
-        self.spool_set_aside = gauge(
-            "spool_set_aside_events",
-            "Events on the local disk that are damaged or that PostgreSQL refuses.",
-        )
-        self.spool_bytes = gauge("spool_bytes", "Size of the spool on the local disk.")
-        self.spool_limit = gauge(
-            "spool_limit_bytes", "Size beyond which the spool takes nothing more: SPOOL_MAX_BYTES."
-        )
+        self.spool = SpoolGauges(gauge)
         self.leader = gauge(
             "leader", "1 where this copy projects events and publishes KPIs, 0 elsewhere."
         )

@@ -1,4 +1,4 @@
-"""Sample, in the background, what no event tells of: backlog, quarantine, Redis."""
+"""Sample, in the background, what no event tells of: backlog, quarantine, Redis, disk."""
 
 import asyncio
 
@@ -9,6 +9,7 @@ from exporter.availability import Availability
 from exporter.cache.redis import Cache
 from exporter.database.errors import DATABASE_ERRORS
 from exporter.inbox.inbox import Inbox
+from exporter.inbox.spool import SpoolUnavailable
 from exporter.live.metrics import LiveMetrics
 from exporter.tasks import raise_if_cancelled
 
@@ -16,6 +17,8 @@ log = structlog.get_logger()
 
 _INTERVAL = 3.0
 _TIMEOUT = 2.0
+# Seconds. Each time a little is written to the disk.
+_SPOOL_INTERVAL = 10.0
 
 _BACKLOG = """
 SELECT count(*) AS events,
@@ -38,10 +41,8 @@ class Watch:
         self._metrics = metrics
         self.availability = Availability("database_sample", "PostgreSQL answers no questions")
         self._knows_locations = False
-        spool = inbox.spool
-        metrics.spool_events.set_function(lambda: spool.events)
-        metrics.spool_set_aside.set_function(lambda: spool.set_aside)
-        metrics.spool_bytes.set_function(lambda: spool.size_bytes)
+        self._spool = inbox.spool
+        metrics.spool.show(inbox.spool)
         # The inbox only notices an outage when it commits, so the database is asked while idle too.
         metrics.database_up.set_function(lambda: inbox.database_up and not self.availability.down)
         metrics.pool_connections.labels("idle").set_function(pool.get_idle_size)
@@ -51,6 +52,12 @@ class Watch:
 
     async def run(self) -> None:
         """Sample for ever. What can't be asked keeps its last value."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._sample_all())
+            # Apart, so that a disk that hangs stops no other sample.
+            group.create_task(self._sample_spool())
+
+    async def _sample_all(self) -> None:
         while True:
             await asyncio.gather(self._sample_database(), self._sample_redis())
             await asyncio.sleep(_INTERVAL)
@@ -75,6 +82,18 @@ class Watch:
             self._metrics.backlog.set(row["events"])
             self._metrics.oldest_age.set(row["oldest"])
             self._metrics.quarantine.set(row["quarantined"])
+
+    async def _sample_spool(self) -> None:
+        """Use the spool now and then: an outage is too late to learn that its disk is full."""
+        while True:
+            await asyncio.sleep(_SPOOL_INTERVAL)
+            was_usable = self._spool.usable
+            try:
+                await self._spool.open()
+            except SpoolUnavailable as error:
+                raise_if_cancelled(error)
+                if was_usable:
+                    log.error("spool_unavailable", path=str(self._spool.path), error=error)
 
     async def _sample_redis(self) -> None:
         if self._cache.set_up and self._metrics.redis_up is not None:

@@ -28,6 +28,8 @@ def _one(title: str, about: str, expr: str, look: Json) -> ExactPanel:
 
 def at_risk() -> list[ExactPanel]:
     """Return what was refused, set aside, and waits on the disk."""
+    used = "ghl_exporter_spool_bytes / ghl_exporter_spool_limit_bytes"
+    missing = "(1 - ghl_exporter_spool_free_bytes / ghl_exporter_spool_limit_bytes)"
     return [
         stat(
             "Refused, 24 h",
@@ -48,8 +50,9 @@ def at_risk() -> list[ExactPanel]:
         ),
         _one(
             "Spool used",
-            "Of what the disk's spool may hold. When it is full, webhooks are refused.",
-            "max(ghl_exporter_spool_bytes / ghl_exporter_spool_limit_bytes)",
+            "Of what the spool may hold, the share that is used, or that its disk has no room for."
+            " When it is full, webhooks are refused.",
+            f"max({used} > {missing} or {missing})",
             field(SHARE, decimals=0, min=0, max=1, thresholds=at_most(0.5, 0.8)),
         ),
         _one(
