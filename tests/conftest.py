@@ -84,11 +84,11 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostg
         tmp_path_factory.mktemp("postgres"), settings={"max_connections": "200"}
     )
     with server:
-        asyncio.run(_make_template(server))
+        asyncio.run(make_template(server))
         yield server
 
 
-async def _make_template(server: EmbeddedPostgres) -> None:
+async def make_template(server: EmbeddedPostgres) -> None:
     admin = await asyncpg.connect(server.url())
     await admin.execute(f"CREATE DATABASE {TEMPLATE}")
     await admin.close()

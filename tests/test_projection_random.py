@@ -24,7 +24,7 @@ from exporter.projection.rebuild import rebuild
 from exporter.projection.rules import Rules
 from exporter.settings import Settings, load_settings
 from tests import oracle
-from tests.conftest import TEMPLATE
+from tests.conftest import TEMPLATE, make_template
 from tests.projecting import NOW, clear, dump, kpis, project_all, received, store, tracked
 from tests.projecting import found as found_by_backfill
 from tests.streams import Delivery, Stream, streams
@@ -65,9 +65,18 @@ class Bench:
         self.loop.close()
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedPostgres]:
+    """A server that does not wait for the disk: thousands of commits, and no crash of it."""
+    made = EmbeddedPostgres(tmp_path_factory.mktemp("random"), settings={"fsync": "off"})
+    with made:
+        asyncio.run(make_template(made))
+        yield made
+
+
 @pytest.fixture
-def bench(postgres: EmbeddedPostgres, request: pytest.FixtureRequest) -> Iterator[Bench]:
-    made = Bench(postgres, f"random_{abs(hash(request.node.name)) % 10**8}_{os.getpid()}")
+def bench(server: EmbeddedPostgres, request: pytest.FixtureRequest) -> Iterator[Bench]:
+    made = Bench(server, f"random_{abs(hash(request.node.name)) % 10**8}_{os.getpid()}")
     yield made
     made.close()
 

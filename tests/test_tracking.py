@@ -246,9 +246,9 @@ async def test_while_postgresql_is_away_calls_wait_in_the_spool(
     make_service: MakeService, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with EmbeddedPostgres(tmp_path_factory.mktemp("away")) as server:
-        from tests.conftest import _make_template
+        from tests.conftest import make_template
 
-        await _make_template(server)
+        await make_template(server)
         url = await new_database(server)
         connection = await asyncpg.connect(url)
         token = await key_for(connection)

@@ -104,6 +104,7 @@ async def rebuild(
         if not connection.is_closed():
             await connection.execute("SELECT pg_advisory_unlock_all()")
             await connection.execute("DISCARD TEMP")
+            await connection.execute("DISCARD PLANS")
 
 
 class _Rebuild:
@@ -135,6 +136,8 @@ class _Rebuild:
         for table in DERIVED_TABLES:
             live = self._name(table)
             await execute(f"CREATE TEMPORARY TABLE {table} (LIKE {live} INCLUDING ALL)")
+        # A statement that this session prepared before would go on with the table it found then.
+        await execute("DISCARD PLANS")
 
     def _name(self, table: str) -> str:
         """Return the name of a table that the service uses."""
