@@ -79,6 +79,9 @@ async def rebuild(
     all). Raises RebuildRefused where another rebuild runs, or where bodies were dropped by age and
     `forget_dropped` is not set.
     """
+    # Statements over the whole history take as long as they take.
+    for one in (connection, reader):
+        await one.execute("SET statement_timeout = 0")
     dropped = await connection.fetchval("SELECT coalesce(sum(events), 0) FROM inbox_dropped")
     if dropped and not forget_dropped:
         raise RebuildRefused(
@@ -90,9 +93,6 @@ async def rebuild(
     live = await connection.fetchval("SELECT quote_ident(current_schema())")
     work = _Rebuild(connection, reader, rules, live, progress)
     try:
-        # Statements over the whole history take as long as they take.
-        for one in (connection, reader):
-            await one.execute("SET statement_timeout = 0")
         await work.make_tables()
         await work.catch_up()
         # From here to the end the projection waits; webhooks are received all the while.
