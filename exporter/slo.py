@@ -57,10 +57,15 @@ _IN_TIME = (
     f'{{{{le="{ANSWER_WITHIN_SECONDS}"}}}}[{{window}}])'
 )
 
-# 1 at each evaluation that finds no copy up, or no target at all; 0 at the others. Webhooks that
-# reach nobody are counted by nobody: an outage shows in the time that passes.
+# 1 at each evaluation that finds no copy up, or no target where there was one within a day; 0 at
+# the others. Webhooks that reach nobody are counted by nobody: an outage shows in the time that
+# passes. A Prometheus that has not scraped yet knows of no target either, and that is no outage.
 DOWN = "job:ghl_exporter_down:min"
-NO_COPY_UP = f'max by (job) (up{{job="{SERVICE}"}}) == bool 0\n  or\nabsent(up{{job="{SERVICE}"}})'
+NO_COPY_UP = (
+    f'max by (job) (up{{job="{SERVICE}"}}) == bool 0\n'
+    "  or\n"
+    f'(absent(up{{job="{SERVICE}"}}) and on (job) last_over_time({DOWN}[1d]))'
+)
 
 SLOS = (
     Slo(

@@ -11,8 +11,6 @@ from tests.promtool import Document, Samples, case, counter, document, now_and_t
 _SHORT = ("5m", "30m", "1h", "2h", "6h")
 _LONG = ("1d", "3d", "30d")
 _SLOS = ("availability", "webhook-success", "webhook-latency", "kpi-freshness")
-# Without the job that is absent here, which is a look at the service too.
-_KNOWN = 'job!="ghl-exporter"'
 
 
 def documents() -> dict[str, Document]:
@@ -23,6 +21,8 @@ def documents() -> dict[str, Document]:
         "slo-long.yml": document(rules, "33d", [_long_counts(), _long_counts_by_location()]),
         "kpi-ages.yml": document(rules, "1m", [_kpi_ages()]),
         "down.yml": document(rules, "1m", [_down()]),
+        "gone-for-16h.yml": document(rules, "16h", [_gone("16h", counts=True)]),
+        "gone-for-2d.yml": document(rules, "2d", [_gone("2d", counts=False)]),
     }
 
 
@@ -137,7 +137,7 @@ def _short(
         series,
         (f'{{__name__=~"job:slo_(bad_)?events:increase({windows})",job="j"}}', "18h", counts),
         (
-            f'{{__name__=~"job:slo_bad_events:ratio_increase({windows})",slo="{slo}",{_KNOWN}}}',
+            f'{{__name__=~"job:slo_bad_events:ratio_increase({windows})",slo="{slo}"}}',
             "18h",
             shares,
         ),
@@ -244,12 +244,12 @@ def _long_counts() -> Document:
         series,
         (f'{{__name__=~"job:slo_(bad_)?events:increase({windows})",job="j"}}', "33d", counts),
         (
-            f'{{__name__=~"job:slo_bad_events:ratio_increase({windows})",slo!="other",{_KNOWN}}}',
+            f'{{__name__=~"job:slo_bad_events:ratio_increase({windows})",slo!="other"}}',
             "33d",
             shares,
         ),
-        (f"job:slo_budget_left:ratio{{{_KNOWN}}}", "33d", left),
-        (f"round(job:slo_budget_lasts:seconds{{{_KNOWN}}})", "33d", lasts),
+        ("job:slo_budget_left:ratio", "33d", left),
+        ("round(job:slo_budget_lasts:seconds)", "33d", lasts),
     )
 
 
@@ -338,23 +338,37 @@ def _kpi_ages() -> Document:
     )
 
 
+_DOWN_RECORD = "job:ghl_exporter_down:min"
+
+
+def _found(value: float) -> Samples:
+    return {f'{_DOWN_RECORD}{{job="ghl-exporter",service="ghl-exporter"}}': value}
+
+
 def _down() -> Document:
-    """Make the case of the service's copies: one is down, both are, none, and none is a target."""
-    name = "job:ghl_exporter_down:min"
-
-    def found(value: float) -> Samples:
-        return {f'{name}{{job="ghl-exporter",service="ghl-exporter"}}': value}
-
+    """Make the case of the service's copies: none yet, one down, both, none, and no target."""
     return case(
         "copies that are down, and gone",
         "1m",
         {
-            'up{job="ghl-exporter",instance="a"}': "1 0 1 stale",
-            'up{job="ghl-exporter",instance="b"}': "0 0 1 stale",
-            'up{job="other",instance="c"}': "1x1 0x1 1x10",
+            'up{job="ghl-exporter",instance="a"}': "_ 1 0 1 stale",
+            'up{job="ghl-exporter",instance="b"}': "_ 0 0 1 stale",
+            'up{job="other",instance="c"}': "1x2 0x1 1x10",
         },
-        (name, "0m", found(0)),
-        (name, "1m", found(1)),
-        (name, "2m", found(0)),
-        (name, "3m", found(1)),
+        (_DOWN_RECORD, "0m", {}),
+        (_DOWN_RECORD, "1m", _found(0)),
+        (_DOWN_RECORD, "2m", _found(1)),
+        (_DOWN_RECORD, "3m", _found(0)),
+        (_DOWN_RECORD, "4m", _found(1)),
+    )
+
+
+def _gone(after: str, counts: bool) -> Document:
+    """Make the case of a Prometheus that looks again so long after the last target."""
+    return case(
+        f"no target after {after}",
+        after,
+        {'up{job="ghl-exporter",instance="a"}': "1 stale"},
+        (_DOWN_RECORD, "0m", _found(0)),
+        (_DOWN_RECORD, after, _found(1) if counts else {}),
     )
