@@ -12,9 +12,12 @@ TITLED = (
     'max by (location, title) (label_replace(label_join(ghl_location_info, "title", " · ", '
     '"name", "currency"), "title", "$1", "title", "(.+) · "))'
 )
-ALL_NAMES = "max by (location, name) (ghl_location_info)"
-NAMES = f"max by (location, name, currency) (ghl_location_info{{{HERE}}})"
-AGENT_NAMES = f"max by (location, agent, name) (ghl_agent_info{{{HERE}}})"
+# One for each location, also while copies tell different ones: two would fail a join.
+ALL_NAMES = "topk by (location) (1, max by (location, name) (ghl_location_info))"
+NAMES = f"topk by (location) (1, max by (location, name, currency) (ghl_location_info{{{HERE}}}))"
+AGENT_NAMES = (
+    f"topk by (location, agent) (1, max by (location, agent, name) (ghl_agent_info{{{HERE}}}))"
+)
 
 
 def _inside(labels: str, window: str) -> str:

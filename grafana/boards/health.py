@@ -1,41 +1,29 @@
 """What is wrong right now, and how is the service itself?"""
 
 from exporter.inbox.event import GHL
-from exporter.settings import Settings
-from exporter.slo import FRESH_INTERVALS, FRESH_SLACK_SECONDS, SERVICE
+from exporter.slo import SERVICE
 from grafana.board import Board, Line
+from grafana.boards import state
+from grafana.boards.state import KPI_AGES, NEVER, TOLD
 from grafana.boards.waiting import at_risk, backlog, last_came
 from grafana.fields import (
     BAD,
     COUNT,
     FAIR,
-    GOOD,
-    MUTED,
     PILL,
     SECONDS,
     Json,
-    at_most,
     field,
     override,
-    steps,
     words,
 )
-from grafana.panels import ExactPanel, lines, row, stat, table
-from grafana.queries import ALL_NAMES, graph, now, numbered, rows
-
-# By the default of KPI_INTERVAL.
-_FRESH_SECONDS = (
-    FRESH_INTERVALS * Settings.model_fields["kpi_interval"].default + FRESH_SLACK_SECONDS
-)
-_UP = words({"1": "Up", "0": "Down"}, {"1": GOOD, "0": BAD})
-
-
-_TOLD = f'service="{SERVICE}",severity=~"page|ticket"'
+from grafana.panels import ExactPanel, lines, row, table
+from grafana.queries import ALL_NAMES, graph, numbered, rows
 
 # Unix time in ms since when each fires.
 _FIRING = (
-    f"1000 * ALERTS_FOR_STATE{{{_TOLD}}}\n  and ignoring (alertstate)\n"
-    f'ALERTS{{alertstate="firing",{_TOLD}}}'
+    f"1000 * ALERTS_FOR_STATE{{{TOLD}}}\n  and ignoring (alertstate)\n"
+    f'ALERTS{{alertstate="firing",{TOLD}}}'
 )
 
 
@@ -43,7 +31,7 @@ def _firing() -> ExactPanel:
     return table(
         "Alerts that fire",
         "A page wakes somebody, a ticket waits for the day. Each alert's runbook is on the"
-        " exporter, below /runbooks/.",
+        " exporter, below /runbooks/. Whether none fires, or none is evaluated, is said above.",
         rows(
             f"({_FIRING})\n  * on (location) group_left (name)\n{ALL_NAMES}\n"
             f"  or on (alertname, slo, kpi, label, instance, location)\n({_FIRING})"
@@ -70,73 +58,9 @@ def _firing() -> ExactPanel:
         join=None,
         sort="Severity",
         ascending=True,
-        empty="nothing fires",
+        # It would stand in each empty cell too, beside a page that fires.
+        empty="-",
     )
-
-
-def _up(title: str, about: str, expr: str, more: str = "no data") -> ExactPanel:
-    return stat(
-        title,
-        about,
-        now(expr, title),
-        field(
-            "none", mappings=_UP, noValue=more, thresholds=steps((None, MUTED), (0, BAD), (1, GOOD))
-        ),
-        text="value",
-        colour="background_solid",
-    )
-
-
-def _states() -> list[ExactPanel]:
-    return [
-        _up("Exporter", "Any copy answers its scrapes.", f'max(up{{job="{SERVICE}"}})'),
-        _up("PostgreSQL", "Whether it takes commits.", "max(ghl_exporter_database_up)"),
-        _up("Redis", "A cache: down is slower, never wrong.", "max(ghl_exporter_redis_up)", "none"),
-        _up(
-            "Alerting",
-            "The Watchdog, which always fires: Prometheus evaluates the alerts. Whether they arrive"
-            " is known to the dead man's switch only.",
-            'max(ALERTS{alertname="Watchdog",alertstate="firing"})',
-            "DEAD",
-        ),
-        _up(
-            "Leader",
-            "A copy projects events and publishes KPIs.",
-            "max(ghl_exporter_leader)",
-        ),
-        stat(
-            "Copies",
-            "Copies of the service that answer; one of them leads.",
-            now(f'count(up{{job="{SERVICE}"}} == 1)', "copies"),
-            field(COUNT, decimals=0),
-            text="value",
-        ),
-        stat(
-            "Oldest KPI",
-            "Age of the KPI that was refreshed longest ago.",
-            now(
-                "max(time() - max by (kpi) (ghl_exporter_kpi_last_success_timestamp_seconds))",
-                "age",
-            ),
-            field(
-                SECONDS,
-                decimals=0,
-                thresholds=at_most(_FRESH_SECONDS, 5 * _FRESH_SECONDS),
-            ),
-            text="value",
-        ),
-        stat(
-            "Facts",
-            "Whether facts are of these settings and this version.",
-            now("max(ghl_exporter_rebuild_due * ghl_exporter_leader)", "facts"),
-            field(
-                "none",
-                mappings=words({"0": "current", "1": "rebuild due"}, {"0": GOOD, "1": FAIR}),
-                thresholds=steps((None, GOOD), (1, FAIR)),
-            ),
-            text="value",
-        ),
-    ]
 
 
 def _kpis() -> ExactPanel:
@@ -145,7 +69,7 @@ def _kpis() -> ExactPanel:
         "Each KPI's age, the time of its last query, and how often it failed in the time that is"
         " shown.",
         [
-            rows("time() - max by (kpi) (ghl_exporter_kpi_last_success_timestamp_seconds)", "A"),
+            rows(KPI_AGES, "A"),
             rows("max by (kpi) (ghl_exporter_kpi_refresh_duration_seconds)", "B"),
             rows("sum by (kpi) (increase(ghl_exporter_kpi_refresh_failures_total[$__range]))", "C"),
         ],
@@ -156,7 +80,7 @@ def _kpis() -> ExactPanel:
             "Value #C": "Failed",
         },
         [
-            override("Age", unit=SECONDS, decimals=0),
+            override("Age", unit=SECONDS, decimals=0, mappings=[NEVER]),
             override("Query", unit=SECONDS, decimals=1),
             override("Failed", unit=COUNT, decimals=0),
         ],
@@ -241,7 +165,9 @@ def _internals() -> list[ExactPanel]:
 
 def board() -> Board:
     """Return the board."""
-    states, internals = _states(), _internals()
+    internals = _internals()
+    first = (state.firing(), state.alerting(), state.exporter(), state.leader())
+    second = (state.database(), state.redis(), state.copies(), state.oldest_kpi())
     risk, came = at_risk(), last_came(GHL, "GHL last came")
     return Board(
         uid="ghl-health",
@@ -250,8 +176,8 @@ def board() -> Board:
         since="now-6h",
         window=None,
         lines=[
-            Line(3, [(6, panel) for panel in states[:4]]),
-            Line(3, [(6, panel) for panel in states[4:]]),
+            Line(3, [(6, panel) for panel in first]),
+            Line(3, [*((5, panel) for panel in second), (4, state.facts())]),
             Line(7, [(24, _firing())]),
             row("Does anything wait, could anything be lost?"),
             Line(4, [(6, panel) for panel in (came, *backlog(), risk[0])]),

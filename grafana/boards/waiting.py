@@ -1,23 +1,30 @@
 """What waits, and what could be lost: the same figures on the boards of webhooks and of health."""
 
-from grafana.fields import COUNT, SECONDS, SHARE, Json, at_most, field, steps
+from grafana.fields import COUNT, MUTED, SECONDS, SHARE, Json, at_most, field, steps, words
 from grafana.panels import ExactPanel, stat
 from grafana.queries import graph, now
 
 _ANY = steps((None, "green"), (1, "orange"))
 # GHL is quiet at night: the alert on silence compares with last week, this only shows it.
+# A copy that is cut off from PostgreSQL keeps what it saw last: that is no answer.
+_SEEN = "{} and on (job, instance) ghl_exporter_database_up == 1"
 _QUIET = at_most(3600, 6 * 3600)
 
 
 def last_came(source: str, title: str) -> ExactPanel:
     """Return how long ago a source last sent a webhook."""
-    newest = f'max(ghl_exporter_last_webhook_timestamp_seconds{{source="{source}"}} > 0)'
+    came = f'ghl_exporter_last_webhook_timestamp_seconds{{source="{source}"}}'
     return stat(
         title,
         "How long ago a webhook last reached any copy of the exporter since it was started. Nights"
         " are quiet; an alert compares with the same hour of last week.",
-        now(f"time() - {newest}", title),
-        field(SECONDS, decimals=0, noValue="none yet", thresholds=_QUIET),
+        now(f"time() - max({came} > 0)\n  or\n(max({came}) == 0) - 1", title),
+        field(
+            SECONDS,
+            decimals=0,
+            mappings=words({"-1": "none yet"}, {"-1": MUTED}),
+            thresholds=_QUIET,
+        ),
         text="value",
     )
 
@@ -64,7 +71,7 @@ def at_risk() -> list[ExactPanel]:
         _one(
             "In quarantine",
             "Events that were set aside with an error: they are in no figure until replayed.",
-            "max(ghl_exporter_quarantine_events)",
+            f"max({_SEEN.format('ghl_exporter_quarantine_events')})",
             field(COUNT, decimals=0, thresholds=_ANY),
         ),
     ]
@@ -76,13 +83,13 @@ def backlog() -> list[ExactPanel]:
         _one(
             "Backlog",
             "Stored events that no figure knows of yet. Usually a handful.",
-            "max(ghl_exporter_inbox_backlog_events)",
+            f"max({_SEEN.format('ghl_exporter_inbox_backlog_events')})",
             field(COUNT, decimals=0, thresholds=at_most(1000, 100_000)),
         ),
         _one(
             "Oldest waits",
             "Age of the oldest of them. Above five minutes somebody is woken.",
-            "max(ghl_exporter_inbox_oldest_age_seconds)",
+            f"max({_SEEN.format('ghl_exporter_inbox_oldest_age_seconds')})",
             field(SECONDS, decimals=0, thresholds=at_most(60, 300)),
         ),
     ]
