@@ -158,10 +158,14 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a list of commands 
     importing = add(
         "import",
         "bring in opportunities as GHL's search answers them",
-        "A file of JSON lines, an opportunity each, goes through the inbox like webhooks. Stopped "
-        "and started again it goes on; what is known already is not stored twice.",
+        "A file of JSON lines, an opportunity or a whole answer each, goes through the inbox like "
+        "webhooks. Stopped and started again it goes on; what is known already is not stored "
+        "twice.",
     )
     importing.add_argument("file", type=Path, metavar="FILE", help="JSON lines")
+    importing.add_argument(
+        "--location", help="whose opportunities are that name no location", default=""
+    )
     erase = add(
         "erase",
         "erase a location: its events, facts, figures and series",

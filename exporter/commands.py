@@ -89,7 +89,7 @@ async def _command(settings: Settings, options: argparse.Namespace, output: Outp
         case "erase":
             return await erase_everywhere(settings, output, options)
         case "import":
-            return await import_file(settings, output, options.file)
+            return await import_file(settings, output, options.file, options.location)
         case _:
             return await manage_keys(settings, output, options)
 
@@ -203,21 +203,28 @@ def _confirmed(output: Output, total: str, location_id: str) -> bool:
     return sys.stdin.readline().strip() == location_id
 
 
-async def import_file(settings: Settings, output: Output, path: Path) -> int:
+async def import_file(settings: Settings, output: Output, path: Path, location: str) -> int:
     """Import a file of opportunities with a progress bar, and name the lines that are wrong."""
+    if location and clean_text(location) is None:
+        output.error("--location: is no usable id")
+        return 1
     with path.open("rb") as file:
         async with _database(settings, "import") as connection:
             await _require_migrations(connection)
             with output.bar(DownloadColumn(), TimeRemainingColumn()) as bar:
                 task = bar.add_task("importing", total=os.fstat(file.fileno()).st_size or None)
                 report = await import_opportunities(
-                    connection, file, lambda size: bar.advance(task, size)
+                    connection, file, lambda size: bar.advance(task, size), location
                 )
             await audit_command(connection, "import", path.name)
     output.result(
         f"{report.lines:,} lines: {report.new:,} new, {report.known:,} known,"
         f" {report.wrong:,} wrong"
     )
+    if report.without_contact:
+        output.result(
+            f"{report.without_contact:,} name no contact: their deals count, and are no lead's"
+        )
     for text in report.problems:
         output.error(text)
     return 1 if report.wrong else 0

@@ -52,6 +52,14 @@ def parse_json(body: bytes) -> Any:
         raise Unreadable(f"no JSON: {error}") from None
 
 
+def dump_json(value: object) -> bytes:
+    """Write as JSON what `parse_json` has read, half characters and huge numbers included."""
+    try:
+        return orjson.dumps(value)
+    except TypeError:
+        return json.dumps(value).encode()
+
+
 def clean_text(value: object, max_bytes: int = MAX_ID_BYTES) -> str | None:
     """Return a text that PostgreSQL can store and index, or None.
 

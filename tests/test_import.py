@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
+import pytest
 
 from exporter.settings import load_settings
 from tests.projecting import project_all
@@ -88,6 +89,87 @@ async def test_lines_that_are_wrong_are_named_and_the_others_stored(
         line = next(text for text in done.stderr.splitlines() if f"line {number}: " in text)
         assert word in line
     assert await connection.fetchval("SELECT count(*) FROM inbox") == 2
+
+
+async def test_a_whole_page_of_the_answer_and_an_array_are_taken(
+    tmp_path: Path, database_url: str, connection: asyncpg.Connection
+) -> None:
+    lines: list[object] = [
+        {"opportunities": [opportunity(1), opportunity(2)], "meta": {"total": 3}},
+        [opportunity(3), "no opportunity", opportunity(4, id=None)],
+        opportunity(5),
+    ]
+    path = write(tmp_path / "pages.jsonl", lines)
+    done = command("import", str(path), database_url=database_url)
+    assert "4 new, 0 known, 2 wrong" in done.stdout
+    assert "line 2, opportunity 2: no JSON object" in done.stderr
+    assert "line 2, opportunity 3: id is missing" in done.stderr
+    stored = await connection.fetch("SELECT location_id, body FROM inbox")
+    assert {row["location_id"] for row in stored} == {"loc"}
+    assert {json.loads(row["body"])["id"] for row in stored} == {
+        "opp-1",
+        "opp-2",
+        "opp-3",
+        "opp-5",
+    }
+
+
+@pytest.mark.parametrize("pretty", [{"opportunities": [opportunity(1)]}, [opportunity(1)]])
+async def test_a_file_of_pretty_printed_json_is_refused_with_the_way_out(
+    tmp_path: Path, database_url: str, connection: asyncpg.Connection, pretty: object
+) -> None:
+    path = tmp_path / "page.json"
+    path.write_text(json.dumps(pretty, indent=2))
+    done = command("import", str(path), database_url=database_url)
+    assert done.returncode == 1
+    assert "jq -c" in done.stderr
+    assert done.stderr.count("line ") == 1
+    assert await connection.fetchval("SELECT count(*) FROM inbox") == 0
+
+
+async def test_an_opportunity_of_the_first_api_has_its_contact_nested(
+    tmp_path: Path, database_url: str, connection: asyncpg.Connection
+) -> None:
+    lines: list[object] = [
+        opportunity(1, contact={"id": "c-1", "name": "D"}),
+        opportunity(2, contact={"id": "c-other"}, contactId="c-2"),
+        opportunity(3, contact={"name": "D"}),
+        opportunity(4),
+    ]
+    path = write(tmp_path / "first.jsonl", lines)
+    done = command("import", str(path), database_url=database_url)
+    assert done.returncode == 0
+    assert "4 new" in done.stdout
+    assert "2 name no contact" in done.stdout
+    await project_all(connection, load_settings())
+    rows = await connection.fetch(
+        "SELECT opportunity_id, contact_id FROM opportunities ORDER BY opportunity_id"
+    )
+    assert [tuple(row) for row in rows] == [
+        ("opp-1", "c-1"),
+        ("opp-2", "c-2"),
+        ("opp-3", None),
+        ("opp-4", None),
+    ]
+
+
+async def test_a_location_can_be_named_for_those_that_name_none(
+    tmp_path: Path, database_url: str, connection: asyncpg.Connection
+) -> None:
+    nameless = {k: v for k, v in opportunity(1).items() if k != "locationId"}
+    path = write(tmp_path / "nameless.jsonl", [nameless, opportunity(2)])
+    done = command("import", str(path), database_url=database_url)
+    assert done.returncode == 1
+    assert "line 1: locationId is missing or can't be read: name it with --location" in done.stderr
+    done = command("import", str(path), "--location", "loc-b", database_url=database_url)
+    assert done.returncode == 0, done.stderr
+    assert "1 new, 1 known, 0 wrong" in done.stdout
+    await project_all(connection, load_settings())
+    rows = await connection.fetch("SELECT location_id, deal_id FROM deals ORDER BY 2")
+    assert [tuple(row) for row in rows] == [("loc-b", "opp-1"), ("loc", "opp-2")]
+    wrong = command("import", str(path), "--location", "x" * 300, database_url=database_url)
+    assert wrong.returncode == 1
+    assert "--location" in wrong.stderr
 
 
 def test_a_file_that_is_not_there_is_said(database_url: str, tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """`/api/business-metrics/track/…`: what the platform tells, stored before it is answered."""
 
 import hashlib
-import json
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -19,7 +18,7 @@ from exporter.api.audit import Audit
 from exporter.api.calls import MODELS, Call
 from exporter.api.guard import Guard, only_location, require_location
 from exporter.api.keys import TRACK, ApiKey
-from exporter.fields import Unreadable, parse_json
+from exporter.fields import Unreadable, dump_json, parse_json
 from exporter.inbox.event import PLATFORM, InboxEvent
 from exporter.inbox.inbox import Inbox, Outcome, Refused
 from exporter.live.metrics import LiveMetrics
@@ -189,10 +188,7 @@ def _tracking_id(call: Call) -> str:
 
 
 def _event(call: str, fields: dict[str, Any], correlation_id: str, now: datetime) -> InboxEvent:
-    try:
-        body = orjson.dumps(fields)
-    except TypeError:  # a number or half a character that only the lenient parser takes
-        body = json.dumps(fields).encode()
+    body = dump_json(fields)
     envelope = read_call(call, body, fields)
     return InboxEvent(
         location_id=envelope.location_id,

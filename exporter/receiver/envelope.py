@@ -121,11 +121,14 @@ def read_call(call: str, body: bytes, fields: Mapping[str, Any]) -> Envelope:
     )
 
 
-def read_opportunity(fields: Mapping[str, Any]) -> Envelope:
-    """Read an opportunity as GHL's search answers it: one for each of its `updatedAt`."""
+def read_opportunity(fields: Mapping[str, Any], location: str = "") -> Envelope:
+    """Read an opportunity as GHL's search answers it: one for each of its `updatedAt`.
+
+    `location`: whose it is where it names none.
+    """
     updated_at = clean_time(fields.get("updatedAt"))
     return Envelope(
-        location_id=clean_text(fields.get("locationId")) or "",
+        location_id=clean_text(fields.get("locationId")) or location,
         event_type="opportunity",
         idempotency_key=f"{clean_text(fields.get('id'))}@{updated_at and updated_at.isoformat()}",
     )

@@ -26,6 +26,10 @@ def interpret_backfill(event: StoredEvent, fields: Fields) -> Interpretation:
         raise Poison("the opportunity lacks its id, its locationId or its updatedAt")
     entity = (OPPORTUNITY, opportunity_id)
     told = tell(fields, _FIELDS)
+    contact = fields.get("contact")
+    # The first version of GHL's API nested the contact, and the second does so too.
+    if told.get("contact") is None and isinstance(contact, dict):
+        told["contact"] = clean_text(contact.get("id"))
     return Interpretation(
         [entity_event(event, BACKFILL_PRECEDENCE, entity, updated_at, FOUND, told)]
     )
