@@ -35,6 +35,10 @@ UNAVAILABLE = (
 # Every error that a statement or a connection can raise.
 DATABASE_ERRORS = (*UNAVAILABLE, asyncpg.PostgresError)
 
+# Classes of SQLSTATE, their first two characters, that one row can provoke: values, constraints,
+# a program's limits, and what functions and triggers raise.
+_ROW_CLASSES = ("09", "20", "21", "22", "23", "27", "2F", "38", "39", "44", "54", "P0")
+
 # What a pooler that changes the session provokes: statements that another one has, or has not.
 POOLER_ERRORS = (
     asyncpg.DuplicatePreparedStatementError,
@@ -51,6 +55,17 @@ class TransactionPoolingError(DatabaseUnavailableError):
 
     def __init__(self) -> None:
         super().__init__(f"another session answers: {POOLER}")
+
+
+def blames_a_row(error: BaseException) -> bool:
+    """Tell whether an error can come from a row that is written, so that other rows may pass.
+
+    No other error of PostgreSQL is a row's fault: rights, limits of the server, transactions,
+    statements that don't fit the tables. A fault of our own, in Python, is taken for a row's.
+    """
+    if isinstance(error, asyncpg.PostgresError):
+        return (error.sqlstate or "").startswith(_ROW_CLASSES)
+    return not isinstance(error, DATABASE_ERRORS)
 
 
 def reason_of(error: BaseException) -> str:

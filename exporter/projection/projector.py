@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import asyncpg
 import structlog
 
-from exporter.database.errors import UNAVAILABLE
+from exporter.database.errors import blames_a_row
 from exporter.database.locks import PROJECTION_LOCK
 from exporter.inbox.event import GHL, WORKFLOW, StoredEvent
 from exporter.live.metrics import LiveMetrics
@@ -16,8 +16,6 @@ from exporter.projection.rules import Rules
 from exporter.tasks import raise_if_cancelled
 
 log = structlog.get_logger()
-
-_NOT_THE_EVENT = (*UNAVAILABLE, asyncpg.SyntaxOrAccessError)
 
 _PENDING = """
 SELECT p.id, i.location_id, i.received_at, i.source, i.endpoint, i.event_type, i.idempotency_key,
@@ -54,8 +52,7 @@ class Projector:
             ids, events, counts = await self._project()
         except Exception as error:  # whatever one event provokes must not stop the others
             raise_if_cancelled(error)
-            # SQL that does not fit the tables is no event's fault either.
-            if isinstance(error, _NOT_THE_EVENT) and not self._took_too_long(error):
+            if not blames_a_row(error) and not self._took_too_long(error):
                 raise
             if self._limit > 1:
                 self._limit //= 2

@@ -12,14 +12,14 @@ from typing import TypeVar
 
 import asyncpg
 
-from exporter.database.connect import UNAVAILABLE
+from exporter.database.errors import blames_a_row
 from exporter.database.locks import PROJECTION_LOCK, REBUILD_LOCK
 from exporter.inbox.event import StoredEvent
 from exporter.projection.project import describe, project_batch
 from exporter.projection.rows import DERIVED_TABLES
 from exporter.projection.rules import Rules
 from exporter.projection.state import note_rules
-from exporter.tasks import ignoring
+from exporter.tasks import ignoring, raise_if_cancelled
 
 R = TypeVar("R")
 
@@ -203,9 +203,10 @@ class _Rebuild:
         try:
             async with self._connection.transaction():
                 await project_batch(self._connection, events, self._rules)
-        except UNAVAILABLE:
-            raise
         except Exception as error:  # whatever one event provokes must not stop the others
+            raise_if_cancelled(error)
+            if not blames_a_row(error):
+                raise
             if len(events) == 1:
                 problem = describe(error)
                 async with self._connection.transaction():
