@@ -13,6 +13,7 @@ from exporter import __version__
 from exporter.api.answers import Answers
 from exporter.api.audit import Audit
 from exporter.api.cors import cors
+from exporter.api.database import ApiDatabase
 from exporter.api.docs_page import ApiDocs
 from exporter.api.erase import Erasing
 from exporter.api.guard import Guard
@@ -88,10 +89,11 @@ def create_app(settings: Settings, availabilities: Sequence[Availability] = ()) 
         refusals,
     )
     app.router.add_routes(Receiver(settings, inbox, metrics, bodies, refusals).routes())
-    guard = Guard(KeyRing(api_pool), RateLimit(cache, settings.api_requests_per_minute))
+    database = ApiDatabase(api_pool)
+    guard = Guard(KeyRing(database), RateLimit(cache, settings.api_requests_per_minute))
     app.router.add_routes(Tracking(settings, inbox, metrics, guard, audit, bodies).routes())
     answers = Answers(cache, settings.dashboard_cache_ttl, answers_version(settings))
-    app.router.add_routes(Reading(settings, api_pool, guard, answers, audit).routes())
+    app.router.add_routes(Reading(settings, database, guard, answers, audit).routes())
     app.router.add_routes(Erasing(settings, guard, audit, metrics).routes())
     exposition = Exposition(settings, metrics, kpis)
     if settings.metrics_address is None:
@@ -101,9 +103,8 @@ def create_app(settings: Settings, availabilities: Sequence[Availability] = ()) 
         app[METRICS_APP].router.add_routes(exposition.routes())
     shown = [*availabilities, leader.availability, leader.kpi_database, watch.availability]
     landing = Landing(settings, inbox, kpis, metrics, shown, cache.availability)
-    app.router.add_routes(landing.routes())
     health = HealthReport(settings, inbox, kpis, metrics, landing, guard)
-    pages = (health, ApiDocs(), Runbooks())
+    pages = (landing, health, ApiDocs(), Runbooks())
     app.router.add_routes([route for page in pages for route in page.routes()])
 
     async def resources(_: web.Application) -> AsyncIterator[None]:

@@ -11,7 +11,8 @@ from pathlib import Path
 import asyncpg
 import pytest
 
-from exporter.database.connect import UNAVAILABLE, create_pool
+from exporter.database.connect import create_pool
+from exporter.database.errors import UNAVAILABLE
 from exporter.kpis import definitions, refresh
 from exporter.kpis.definitions import KpiFile, KpiFileError, Metric, all_kpis, read_kpi_file
 from exporter.kpis.lists import all_lists

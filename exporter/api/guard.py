@@ -4,7 +4,7 @@ from aiohttp import hdrs, web
 
 from exporter.api.keys import EVERYWHERE, ApiKey, KeyRing
 from exporter.api.limits import RateLimit
-from exporter.database.connect import UNAVAILABLE
+from exporter.database.errors import DATABASE_ERRORS
 from exporter.publish.problem import Problem
 
 _CHALLENGE = {"WWW-Authenticate": 'Bearer realm="ghl-exporter"'}
@@ -33,7 +33,7 @@ class Guard:
                 if not await self._keys.any():
                     detail = _CLOSED
                 raise Problem(401, detail, headers=_CHALLENGE)
-        except UNAVAILABLE:
+        except DATABASE_ERRORS:
             raise Problem(
                 503, "PostgreSQL is away, and this key is not known yet", headers=RETRY_AFTER
             ) from None

@@ -11,7 +11,9 @@ from datetime import datetime
 
 import asyncpg
 
-from exporter.database.connect import UNAVAILABLE, Connection
+from exporter.api.database import ApiDatabase
+from exporter.database.connect import Connection
+from exporter.database.errors import DATABASE_ERRORS
 from exporter.fields import clean_text
 
 READ, TRACK, ADMIN = "read", "track", "admin"
@@ -119,13 +121,13 @@ def _key(row: asyncpg.Record) -> ApiKey:
 class KeyRing:
     """Finds the key of a token: remembered for seconds, and for longer while PostgreSQL is away."""
 
-    def __init__(self, pool: asyncpg.Pool) -> None:
-        self._pool = pool
+    def __init__(self, database: ApiDatabase) -> None:
+        self._database = database
         self._found: dict[str, tuple[float, bytes, ApiKey | None]] = {}
         self._any_until = -math.inf
 
     async def find(self, token: str) -> ApiKey | None:
-        """Return the key that a token stands for, or None. Raises one of `UNAVAILABLE`."""
+        """Return the key that a token stands for, or None. Raises one of `DATABASE_ERRORS`."""
         prefix, _, rest = token.partition("_")
         key_id, _, secret = rest.partition("_")
         if prefix != _PREFIX or not secret or len(token) > 200 or clean_text(key_id) is None:
@@ -137,11 +139,11 @@ class KeyRing:
         return key
 
     async def any(self) -> bool:
-        """Tell whether any key can be used at all. Raises one of `UNAVAILABLE`."""
+        """Tell whether any key can be used at all. Raises one of `DATABASE_ERRORS`."""
         # Whoever knocks without a key shall not cost a query each time.
         if time.monotonic() < self._any_until:
             return True
-        async with self._pool.acquire(timeout=_TIMEOUT) as connection:
+        async with self._database.connection(_TIMEOUT) as connection:
             found = await connection.fetchval(
                 "SELECT EXISTS (SELECT FROM api_keys WHERE revoked_at IS NULL)", timeout=_TIMEOUT
             )
@@ -155,13 +157,13 @@ class KeyRing:
         if now - at < _FRESH:
             return key, digest
         try:
-            async with self._pool.acquire(timeout=_TIMEOUT) as connection:
+            async with self._database.connection(_TIMEOUT) as connection:
                 row = await connection.fetchrow(
                     "SELECT * FROM api_keys WHERE key_id = $1 AND revoked_at IS NULL",
                     key_id,
                     timeout=_TIMEOUT,
                 )
-        except UNAVAILABLE:
+        except DATABASE_ERRORS:
             if key is not None and now - at < _GOOD_WITHOUT_DATABASE:
                 return key, digest
             raise

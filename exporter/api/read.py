@@ -5,12 +5,12 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import asyncpg
 from aiohttp import web
 
 from exporter.api.answers import Answer, Answers
 from exporter.api.audit import Audit
 from exporter.api.dashboard import sections, top_agents, trends
+from exporter.api.database import ApiDatabase
 from exporter.api.download import Kind, send_file, write_list
 from exporter.api.explain import explanation
 from exporter.api.export import DASHBOARD_FILES
@@ -24,7 +24,8 @@ from exporter.api.queries import (
     Query,
     read_query,
 )
-from exporter.database.connect import UNAVAILABLE, Connection
+from exporter.database.connect import Connection
+from exporter.database.errors import DATABASE_ERRORS
 from exporter.fields import clean_text
 from exporter.kpis.definitions import answered_kpis
 from exporter.kpis.figures import compute_figures
@@ -41,10 +42,15 @@ class Reading:
     """Handlers of the reading endpoints."""
 
     def __init__(
-        self, settings: Settings, pool: asyncpg.Pool, guard: Guard, answers: Answers, audit: Audit
+        self,
+        settings: Settings,
+        database: ApiDatabase,
+        guard: Guard,
+        answers: Answers,
+        audit: Audit,
     ) -> None:
         self._settings = settings
-        self._pool = pool
+        self._api_database = database
         self._guard = guard
         self._answers = answers
         self._audit = audit
@@ -229,9 +235,9 @@ class Reading:
     @asynccontextmanager
     async def _database(self) -> AsyncIterator[Connection]:
         try:
-            async with self._pool.acquire(timeout=self._settings.kpi_timeout) as connection:
+            async with self._api_database.connection(self._settings.kpi_timeout) as connection:
                 yield connection
-        except (*UNAVAILABLE, TimeoutError, asyncpg.QueryCanceledError):
+        except DATABASE_ERRORS:
             raise Problem(
                 503, "PostgreSQL is away, or took too long", headers=RETRY_AFTER
             ) from None

@@ -19,8 +19,6 @@ from exporter.database.pooling import refuse_transaction_pooling
 from exporter.settings import Settings
 from exporter.tasks import raise_if_cancelled
 
-__all__ = ["UNAVAILABLE", "Connection", "connect", "create_pool"]
-
 _JSON_TYPES = ("json", "jsonb")
 # What has the methods of a connection: one of its own, or one out of a pool.
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy

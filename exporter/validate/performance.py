@@ -14,7 +14,8 @@ from nacl.signing import SigningKey
 
 from exporter.api.kpi_answers import ENDPOINTS
 from exporter.api.read import BASE
-from exporter.database.connect import UNAVAILABLE, connect
+from exporter.database.connect import connect
+from exporter.database.errors import UNAVAILABLE
 from exporter.demo.signing import signature_headers
 from exporter.kpis.definitions import all_kpis
 from exporter.kpis.refresh import query_kpi
