@@ -80,6 +80,7 @@ class Inbox:
         )
         self._drain_task: asyncio.Task[None] | None = None
         self._drain_batch_size = _DRAIN_BATCH
+        self._drain_fault: str | None = None
 
     @property
     def database_up(self) -> bool:
@@ -130,7 +131,8 @@ class Inbox:
         """
         if self._takes_commits:
             future = self._commits.submit(event)
-            with ignoring(*DATABASE_ERRORS):
+            # Whatever failed, a fault of our own too: the spool is another way.
+            with ignoring(Exception):
                 async with asyncio.timeout(database_until - time.monotonic()):
                     return await future
         try:
@@ -230,7 +232,12 @@ class Inbox:
                 raise_if_cancelled(error)
             except Exception as error:  # a fault here must not end draining for ever
                 raise_if_cancelled(error)
-                log.exception("drain_failed")
+                fault = describe_error(error)
+                if fault != self._drain_fault:
+                    log.exception("drain_failed", error=error)
+                self._drain_fault = fault
+            else:
+                self._drain_fault = None
             self._looked.set()
             await asyncio.sleep(0 if more else _DRAIN_PAUSE)
 
