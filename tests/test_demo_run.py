@@ -1,5 +1,6 @@
 """`ghl-exporter demo` as a newcomer uses it: started, looked at, stopped, started again."""
 
+import json
 import os
 import re
 import signal
@@ -27,7 +28,7 @@ WITH_PAST = Prometheus.available() and Past.available()
 class Demo:
     """The demo in a directory of the test's, in a terminal session of its own."""
 
-    def __init__(self, directory: Path, port: int, *flags: str) -> None:
+    def __init__(self, directory: Path, port: int, *flags: str, **settings: str) -> None:
         self.directory = directory
         self.url = f"http://127.0.0.1:{port}"
         self.output = directory.with_suffix(f".{port}.output")
@@ -36,6 +37,7 @@ class Demo:
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(Path(__file__).parents[1]),
             "LISTEN_ADDRESS": f"127.0.0.1:{port}",
+            **settings,
         }
         command = ["-m", "exporter", "demo"]
         with self.output.open("wb") as output:
@@ -100,8 +102,8 @@ def make_demo(tmp_path: Path) -> Iterator[Callable[..., Demo]]:
     """Start demos; none outlives the test."""
     demos: list[Demo] = []
 
-    def make(*flags: str, port: int | None = None) -> Demo:
-        demos.append(Demo(tmp_path / "demo", port or free_port(), *flags))
+    def make(*flags: str, port: int | None = None, **settings: str) -> Demo:
+        demos.append(Demo(tmp_path / "demo", port or free_port(), *flags, **settings))
         return demos[-1]
 
     yield make
@@ -161,15 +163,36 @@ def test_a_stop_while_the_history_is_written_leaves_nothing_and_the_next_start_g
     assert processes_of(tmp_path / "demo") == []
 
 
-def test_an_address_in_use_is_said_and_nothing_is_left_running(
-    make_demo: Callable[..., Demo], tmp_path: Path
+@pytest.mark.parametrize("setting", ["LISTEN_ADDRESS", "METRICS_ADDRESS"])
+def test_an_address_in_use_is_said_before_anything_is_started_or_written(
+    make_demo: Callable[..., Demo], tmp_path: Path, setting: str
 ) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
-        port = taken.getsockname()[1]
-        demo = make_demo("--days", "1", port=port)
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        demo = make_demo("--days", "1", **{setting: address})
         assert demo.process.wait(60) == 1
-    assert f"LISTEN_ADDRESS 127.0.0.1:{port}: Address already in use" in demo.said()
-    assert "Traceback" not in demo.said()
+    assert demo.said().splitlines() == [f"wrong  {setting} {address}: Address already in use"]
     assert processes_of(tmp_path / "demo") == []
+    assert [path.name for path in (tmp_path / "demo").iterdir()] == ["lock"]
+
+
+@pytest.mark.skipif(not Prometheus.available(), reason="needs Prometheus on PATH")
+def test_metrics_at_an_address_of_their_own_behind_a_token_are_scraped(
+    make_demo: Callable[..., Demo],
+) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    demo = make_demo("--days", "1", METRICS_ADDRESS=address, METRICS_TOKEN="m" * 32)
+    demo.wait_until_running()
+    assert f"http://{address}/metrics" in demo.said()
+    prometheus = re.search(r"Prometheus +(http://\S+)/graph", demo.said())
+    assert prometheus is not None
+
+    def scraped() -> bool:
+        with urllib.request.urlopen(f"{prometheus[1]}/api/v1/query?query=up", timeout=10) as found:
+            samples = json.load(found)["data"]["result"]
+        return [(one["metric"]["instance"], one["value"][1]) for one in samples] == [(address, "1")]
+
+    demo.wait_for(scraped, 60)
+    demo.stop(signal.SIGINT)

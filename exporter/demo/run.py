@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
+from pydantic import SecretStr
 from rich.progress import TextColumn, TimeElapsedColumn
 
 from exporter.api.keys import EVERYWHERE, READ, TRACK, create_key
@@ -70,8 +71,11 @@ def _run(options: argparse.Namespace, output: Output, stack: ExitStack) -> None:
     stack.enter_context(_only_one(directory))
     address = os.environ.get("LISTEN_ADDRESS") or _ADDRESS
     # Before anything is started or written.
-    load_settings(_env_file=None, listen_address=address)
-    require_free(address)
+    given = load_settings(_env_file=None, listen_address=address)
+    require_free("LISTEN_ADDRESS", address)
+    if given.metrics_address is not None:
+        require_free("METRICS_ADDRESS", given.metrics_address)
+    scraped = given.metrics_address or address
     with output.progress.status("starting PostgreSQL and Valkey"):
         postgres = stack.enter_context(EmbeddedPostgres(directory))
         valkey = stack.enter_context(EmbeddedValkey(directory))
@@ -90,10 +94,10 @@ def _run(options: argparse.Namespace, output: Output, stack: ExitStack) -> None:
     api_key = asyncio.run(_prepare(postgres.url(), agency, now, options.days, output, directory))
     with output.progress.status("starting the service"):
         stack.enter_context(service)
-        prometheus = _start_prometheus(directory, address, stack)
-    _say_where(output, service, postgres, prometheus, api_key)
+        prometheus = _start_prometheus(directory, address, scraped, given.metrics_token, stack)
+    _say_where(output, service, scraped, postgres, prometheus, api_key)
     traffic = LiveTraffic(agency, key, service.url(), options.rate, api_key)
-    past = _past(prometheus, settings, address, output)
+    past = _past(prometheus, settings, scraped, output)
     asyncio.run(_send_and_show(traffic, now, past, service, output))
 
 
@@ -148,7 +152,9 @@ async def _prepare(
         await connection.close()
 
 
-def _start_prometheus(directory: Path, address: str, stack: ExitStack) -> Prometheus | None:
+def _start_prometheus(
+    directory: Path, address: str, scraped: str, token: SecretStr | None, stack: ExitStack
+) -> Prometheus | None:
     if not Prometheus.available():
         return None
     rules = [str(bundled(name).resolve() / "*.yml") for name in ("recording_rules", "alerts")]
@@ -162,13 +168,16 @@ def _start_prometheus(directory: Path, address: str, stack: ExitStack) -> Promet
         f"rule_files: {json.dumps(rules)}\n"
         "scrape_configs:\n"
         f"  - job_name: {_JOB}\n"
-        f"    static_configs: [{{targets: ['{address}']}}]\n"
+        f"    static_configs: [{{targets: ['{scraped}']}}]\n"
     )
+    if token is not None:
+        credentials = json.dumps(token.get_secret_value())
+        config += f"    authorization: {{credentials: {credentials}}}\n"
     return stack.enter_context(Prometheus(directory, config=config, lookback=LOOKBACK))
 
 
 def _past(
-    prometheus: Prometheus | None, settings: Mapping[str, object], address: str, output: Output
+    prometheus: Prometheus | None, settings: Mapping[str, object], scraped: str, output: Output
 ) -> Past | None:
     if prometheus is None:
         return None
@@ -176,20 +185,21 @@ def _past(
         output.say("  promtool is not on PATH: Prometheus begins without a past\n")
         return None
     given = {name.lower(): value for name, value in settings.items()}
-    labels = {"job": _JOB, "instance": address}
+    labels = {"job": _JOB, "instance": scraped}
     return Past(load_settings(_env_file=None, **given), prometheus, labels)
 
 
 def _say_where(
     output: Output,
     service: Service,
+    scraped: str,
     postgres: EmbeddedPostgres,
     prometheus: Prometheus | None,
     api_key: str,
 ) -> None:
     for what, where in (
         ("state of the service", f"{service.url()}/"),
-        ("metrics and KPIs", f"{service.url()}/metrics"),
+        ("metrics and KPIs", f"http://{scraped}/metrics"),
         ("the API, for people", f"{service.url()}/docs"),
         ("a key for the API", api_key),
         ("Prometheus", f"{prometheus.url()}/graph" if prometheus else "not found on PATH"),

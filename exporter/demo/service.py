@@ -15,12 +15,15 @@ from exporter.sockets import ListenError, own_socket
 _LOOK_AGAIN = 0.1  # seconds
 
 
-def require_free(address: str) -> None:
-    """Wait a little for an address, host:port, that a predecessor still has. Raises ServerError."""
+def require_free(setting: str, address: str) -> None:
+    """Wait a little for an address, host:port, that a predecessor still has.
+
+    Raises ServerError, which names the setting that the address is of.
+    """
     until = time.monotonic() + PORT_PATIENCE
     while True:
         try:
-            own_socket("LISTEN_ADDRESS", address).close()
+            own_socket(setting, address).close()
         except ListenError as error:
             if time.monotonic() > until:
                 raise ServerError(str(error)) from error
