@@ -14,6 +14,8 @@ needs systemd-analyze systemd
 needs pg_ctlcluster postgresql
 needs nginx nginx-light
 needs curl curl
+needs make-ssl-cert ssl-cert
+needs dbus-daemon dbus
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
     export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 # in which packages start nothing
