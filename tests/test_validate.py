@@ -125,6 +125,25 @@ async def test_it_only_reads_unless_it_is_told_twice(
     assert await connection.fetchval("SELECT count(*) FROM erased_locations") == 0
 
 
+async def test_it_reads_metrics_with_their_token(
+    make_service: MakeService, connection: asyncpg.Connection, database_url: str, tmp_path: Path
+) -> None:
+    token = "of-the-metrics"
+    service = make_service(database_url=database_url, metrics_token=token)
+    service.start()
+    await store(connection, story(KEPT))
+    headers = {"Authorization": f"Bearer {token}"}
+    await wait_until(lambda: f'"{KEPT}"' in service.get("/metrics", headers)[1].decode())
+    key = await create_key(connection, "reader", ["read"], ["*"])
+    url = ("--url", service.url, "--test-api")
+    status, said = await _run(tmp_path, *url, GHL_EXPORTER_KEY=key, METRICS_TOKEN=token)
+    assert status == 0, said
+    assert f"about {KEPT}" in said
+    assert token not in said
+    _, said = await _run(tmp_path, *url, GHL_EXPORTER_KEY=key)
+    assert "no location is known" in said
+
+
 async def test_what_it_writes_is_gone_afterwards_and_real_locations_are_untouched(
     running: Service, connection: asyncpg.Connection, tmp_path: Path
 ) -> None:

@@ -88,7 +88,7 @@ async def _has_series(
     while True:
         async with session.get("/metrics") as response:
             if response.status != 200:
-                return None, "/metrics is not open"
+                return None, "/metrics is not open: is METRICS_TOKEN set?"
             text = await response.text()
         if f'ghl_leads_created{{location="{location_id}"' in text:
             return True, ""

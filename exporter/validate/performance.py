@@ -147,6 +147,11 @@ async def _memory(report: Report, session: aiohttp.ClientSession) -> None:
     async with session.get("/metrics") as response:
         found = re.search(r"^process_resident_memory_bytes (\S+)$", await response.text(), re.M)
     if found is None:
-        report.add(_GROUP, "memory of the service", None, "/metrics is not open, or has none")
+        report.add(
+            _GROUP,
+            "memory of the service",
+            None,
+            "/metrics is not open (METRICS_TOKEN), or has none",
+        )
         return
     report.below(_GROUP, "memory of the service", float(found[1]) / 1e6, MEMORY_MB, "MB")

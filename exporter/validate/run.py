@@ -8,6 +8,7 @@ import signal
 from contextlib import ExitStack
 
 import aiohttp
+from pydantic import SecretStr
 
 from exporter.client import AsyncClient
 from exporter.database.errors import DATABASE_ERRORS, reason_of
@@ -79,7 +80,26 @@ def _running(options: argparse.Namespace) -> Target:
         )
     settings = load_settings()
     of_database = settings if "database_url" in settings.model_fields_set else None
-    return Target(options.url.rstrip("/"), key, own=False, settings=of_database)
+    return Target(
+        options.url.rstrip("/"),
+        key,
+        own=False,
+        settings=of_database,
+        metrics_token=settings.metrics_token,
+    )
+
+
+def _metrics_authorization(token: SecretStr | None) -> aiohttp.ClientMiddlewareType:
+    """Return a middleware that adds the token to requests of /metrics, and to no others."""
+
+    async def add(
+        request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        if token is not None and request.url.path == "/metrics":
+            request.headers["Authorization"] = f"Bearer {token.get_secret_value()}"
+        return await handler(request)
+
+    return add
 
 
 async def _check_until_stopped(
@@ -94,7 +114,10 @@ async def _check_until_stopped(
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
     async with aiohttp.ClientSession(
-        target.url, timeout=aiohttp.ClientTimeout(total=30), auto_decompress=True
+        target.url,
+        timeout=aiohttp.ClientTimeout(total=30),
+        auto_decompress=True,
+        middlewares=(_metrics_authorization(target.metrics_token),),
     ) as session:
         await require_key(session, target.api_key)
         if options.setup_db:

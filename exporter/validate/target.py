@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from nacl.signing import SigningKey
+from pydantic import SecretStr
 
 from exporter.settings import Settings
 
@@ -22,3 +23,5 @@ class Target:
     """What webhooks are signed with; of a service of our own only."""
     settings: Settings | None = None
     """Of its database, where that can be reached."""
+    metrics_token: SecretStr | None = None
+    """What `/metrics` asks for, where it asks."""
