@@ -10,13 +10,19 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import asyncpg
 import promql_parser
 import pytest
 
+from exporter.demo.servers import EmbeddedPostgres
 from tests.doc_blocks import BLOCKS, ROOT, Block
 from tests.machine import Machine, Shell, why_none
+from tests.promtool import RULE_FILES, needs_promtool, promtool
+from tests.stack import check
+from tests.test_backup import client_programs
+from tests.test_commands import command
 from tests.wheelhouse import python_fits, write_wheels
 
 # In this order, by one shell.
@@ -53,6 +59,7 @@ NOT_RUN: dict[str, tuple[str, str | None]] = {
     ' --dbname="$RESTORED_URL" "$BACKUP/database.dump"': (ELSEWHERE, None),
 }
 
+SECRETS = "docs/running.md: install -d -m 700 /etc/ghl-exporter"
 UP = "docs/running.md: promtool query instant http://127.0.0.1:9090 'up{job=\"ghl-exporter\"}'"
 ALERT = (
     "docs/running.md: amtool --alertmanager.url=http://127.0.0.1:9093 alert add GhlExporterDown"
@@ -74,6 +81,10 @@ PROGRAMS = (
 )
 # What a person has or answers that follows the page.
 BEFORE = {
+    # `validate` waits until the KPIs of its location are on /metrics.
+    "docs/running.md: install -m 755 docs/systemd/ghl-exporter.sh /usr/local/sbin/ghl-exporter": (
+        "echo KPI_INTERVAL=1 >>/etc/ghl-exporter/environment"
+    ),
     ALERT: """
         until amtool --alertmanager.url=http://127.0.0.1:9093 alert query >/dev/null 2>&1
         do sleep 0.2; done""",
@@ -173,6 +184,48 @@ def test_prometheus_takes_every_expression() -> None:
     for block in BLOCKS:
         if block.language == "promql":
             promql_parser.parse(block.text)
+
+
+def test_secrets_and_role_without_root(postgres: EmbeddedPostgres, tmp_path: Path) -> None:
+    """The same block below another root, as another user, and the role can do its work."""
+    [block] = [block for block in BLOCKS if block.name == SECRETS]
+    server = urlsplit(postgres.url())
+    environment = {
+        "PATH": f"{client_programs()}:{os.environ['PATH']}",
+        "PGHOST": str(server.hostname),
+        "PGPORT": str(server.port),
+        "PGUSER": str(server.username),
+        "PGPASSWORD": str(server.password),
+    }
+    as_postgres = "su() { psql --set=ON_ERROR_STOP=1 postgres; }\n"
+    secrets = tmp_path / "etc/ghl-exporter"
+    secrets.parent.mkdir()
+    script = as_postgres + block.text.replace("/etc/", f"{tmp_path}/etc/")
+    try:
+        check("bash", "-euo", "pipefail", "-c", script, env=environment)
+        assert secrets.stat().st_mode & 0o777 == 0o700
+        assert {path.stat().st_mode & 0o777 for path in secrets.iterdir()} == {0o600}
+        url = (secrets / "database_url").read_text("utf-8").strip()
+        url = url.replace("@127.0.0.1/", f"@{server.hostname}:{server.port}/")
+        for arguments in (("migrate",), ("check",), ("rebuild", "--dry-run")):
+            done = command(*arguments, database_url=url)
+            assert done.returncode == 0, done.stdout + done.stderr
+    finally:
+        for what in ("DATABASE", "ROLE"):
+            drop = f"DROP {what} IF EXISTS ghl_exporter"
+            check("psql", "--command", drop, "postgres", env=environment)
+
+
+@needs_promtool
+def test_prometheus_takes_the_configuration(tmp_path: Path) -> None:
+    [block] = [block for block in BLOCKS if block.language == "yaml"]
+    (tmp_path / "prometheus.yml").write_text(block.text, "utf-8")
+    (tmp_path / "ghl-exporter.token").write_text("token", "utf-8")
+    for folder in ("recording_rules", "alerts"):
+        (tmp_path / folder).symlink_to(ROOT / folder)
+    status, said = promtool("check", "config", tmp_path / "prometheus.yml")
+    assert status == 0, said
+    assert f"{len(RULE_FILES)} rule files found" in said
 
 
 @pytest.fixture(scope="module")
