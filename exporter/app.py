@@ -81,20 +81,19 @@ def create_app(settings: Settings, availabilities: Sequence[Availability] = ()) 
 
     bodies = BodyReader(settings)
     refusals = RefusalLog()
+    clients = Clients(settings.trusted_proxies)
     app[CONNECTIONS] = Connections(
         connection_limit(settings, raise_descriptor_limit()),
         settings.client_share,
-        Clients(settings.trusted_proxies),
+        clients,
         metrics,
         refusals,
     )
     app.router.add_routes(Receiver(settings, inbox, metrics, bodies, refusals).routes())
     database = ApiDatabase(api_pool)
-    guard = Guard(KeyRing(database), RateLimit(cache, settings.api_requests_per_minute))
-    app.router.add_routes(Tracking(settings, inbox, metrics, guard, audit, bodies).routes())
+    limit = RateLimit(cache, settings.api_requests_per_minute)
+    guard = Guard(KeyRing(database), limit, clients, refusals, audit)
     answers = Answers(cache, settings.dashboard_cache_ttl, answers_version(settings))
-    app.router.add_routes(Reading(settings, database, guard, answers, audit).routes())
-    app.router.add_routes(Erasing(settings, guard, audit, metrics).routes())
     exposition = Exposition(settings, metrics, kpis)
     if settings.metrics_address is None:
         app.router.add_routes(exposition.routes())
@@ -103,9 +102,16 @@ def create_app(settings: Settings, availabilities: Sequence[Availability] = ()) 
         app[METRICS_APP].router.add_routes(exposition.routes())
     shown = [*availabilities, leader.availability, leader.kpi_database, watch.availability]
     landing = Landing(settings, inbox, kpis, metrics, shown, cache.availability)
-    health = HealthReport(settings, inbox, kpis, metrics, landing, guard)
-    pages = (landing, health, ApiDocs(), Runbooks())
-    app.router.add_routes([route for page in pages for route in page.routes()])
+    parts = (
+        Tracking(settings, inbox, metrics, guard, audit, bodies),
+        Reading(settings, database, guard, answers, audit),
+        Erasing(settings, guard, audit, metrics),
+        HealthReport(settings, inbox, kpis, metrics, landing, guard),
+        landing,
+        ApiDocs(),
+        Runbooks(),
+    )
+    app.router.add_routes([route for part in parts for route in part.routes()])
 
     async def resources(_: web.Application) -> AsyncIterator[None]:
         await pool

@@ -1,5 +1,6 @@
 """The API against its own description: generated requests, good and bad, find no surprise."""
 
+import itertools
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -34,9 +35,16 @@ async def called(
     lead = {"type": "ContactCreate", "locationId": LOCATION, "id": "c", "assignedTo": "ann"}
     await store(connection, [received(json.dumps(lead).encode(), "ghl", now)])
     await project_all(connection, load_settings(database_url=database_url))
-    service = make_service(database_url=database_url, api_requests_per_minute=1_000_000)
+    service = make_service(
+        database_url=database_url,
+        api_requests_per_minute=1_000_000,
+        trusted_proxies="127.0.0.1",
+    )
     service.start()
     return service, await create_key(connection, "all", ["read", "track"], ["*"])
+
+
+numbers = itertools.count()
 
 
 @schema.parametrize()
@@ -51,7 +59,8 @@ def test_no_answer_is_undocumented_and_none_is_a_fault(
             place["location_id"] = LOCATION
     case.call_and_validate(
         base_url=service.url,
-        headers={"Authorization": f"Bearer {key}"},
+        # Each case comes from an address of its own: it is sent without a good key too.
+        headers={"Authorization": f"Bearer {key}", "X-Forwarded-For": f"case-{next(numbers)}"},
         # A schema can't say that ids are counted in bytes, or how old a day may be.
         excluded_checks=[positive_data_acceptance],
         timeout=10,

@@ -69,12 +69,21 @@ class Audit:
         if noted is None:
             return
         key, location_id = noted
+        self._queue(request, f"key:{key.key_id}", location_id, status)
+
+    def note_stranger(self, request: web.Request, client: str, status: int) -> None:
+        """Queue that a client without a good key was refused. Whoever calls bounds how often."""
+        self._queue(request, f"client:{client}", None, status)
+
+    def _queue(
+        self, request: web.Request, actor: str, location_id: str | None, status: int
+    ) -> None:
         action = f"{request.method} {_printable(request.path)}"
         asked = _printable(request.query_string)
         if location_id is not None:
             location_id = _printable(location_id)
         self._waiting.append(
-            (datetime.now(UTC), f"key:{key.key_id}", action, location_id, str(status), asked)
+            (datetime.now(UTC), _printable(actor), action, location_id, str(status), asked)
         )
         while len(self._waiting) > _MOST_WAITING:
             self._waiting.popleft()

@@ -22,12 +22,12 @@ EVERYWHERE = "*"
 
 _PREFIX = "ghlx"
 _ID_BYTES, _SECRET_BYTES = 6, 32
-# Seconds: so long a revoked key may still work, and so long one is taken for unknown.
+# Seconds that a revoked key may still work.
 _FRESH = 5.0
 # Seconds that a key which was good stays good while PostgreSQL can't be asked.
 _GOOD_WITHOUT_DATABASE = 86_400.0
 _TIMEOUT = 1.0
-_MAX_REMEMBERED = 10_000
+_LONGEST_TOKEN = 200
 
 
 class KeyProblem(ValueError):
@@ -118,25 +118,36 @@ def _key(row: asyncpg.Record) -> ApiKey:
     )
 
 
+# When it was looked up, on the monotonic clock, its secret's digest, and the key.
+_Remembered = tuple[float, bytes, ApiKey | None]
+_NOT_KNOWN: _Remembered = (-math.inf, b"", None)
+
+
 class KeyRing:
-    """Finds the key of a token: remembered for seconds, and for longer while PostgreSQL is away."""
+    """Finds the key of a token: remembered for seconds, and for longer while PostgreSQL is away.
+
+    Only keys that exist are remembered, so nothing that strangers send takes their place.
+    """
 
     def __init__(self, database: ApiDatabase) -> None:
         self._database = database
-        self._found: dict[str, tuple[float, bytes, ApiKey | None]] = {}
+        self._known: dict[str, _Remembered] = {}
         self._any_until = -math.inf
+
+    def knows(self, token: str) -> bool:
+        """Tell whether a token was good when its key was last looked up, at most a day ago."""
+        parts = _parts(token)
+        at, digest, _ = self._known.get(parts[0] if parts else "", _NOT_KNOWN)
+        good = time.monotonic() - at < _GOOD_WITHOUT_DATABASE
+        return parts is not None and good and hmac.compare_digest(parts[1], digest)
 
     async def find(self, token: str) -> ApiKey | None:
         """Return the key that a token stands for, or None. Raises one of `DATABASE_ERRORS`."""
-        prefix, _, rest = token.partition("_")
-        key_id, _, secret = rest.partition("_")
-        if prefix != _PREFIX or not secret or len(token) > 200 or clean_text(key_id) is None:
+        if (parts := _parts(token)) is None:
             return None
-        digest = _digest(secret)
-        key, expected = await self._look_up(key_id)
-        if key is None or not hmac.compare_digest(digest, expected):
-            return None
-        return key
+        key_id, digest = parts
+        _, expected, key = await self._look_up(key_id)
+        return key if hmac.compare_digest(digest, expected) else None
 
     async def any(self) -> bool:
         """Tell whether any key can be used at all. Raises one of `DATABASE_ERRORS`."""
@@ -151,11 +162,11 @@ class KeyRing:
             self._any_until = time.monotonic() + _FRESH
         return bool(found)
 
-    async def _look_up(self, key_id: str) -> tuple[ApiKey | None, bytes]:
+    async def _look_up(self, key_id: str) -> _Remembered:
         now = time.monotonic()
-        at, digest, key = self._found.get(key_id, (-_GOOD_WITHOUT_DATABASE, b"", None))
-        if now - at < _FRESH:
-            return key, digest
+        remembered = self._known.get(key_id, _NOT_KNOWN)
+        if now - remembered[0] < _FRESH:
+            return remembered
         try:
             async with self._database.connection(_TIMEOUT) as connection:
                 row = await connection.fetchrow(
@@ -164,11 +175,20 @@ class KeyRing:
                     timeout=_TIMEOUT,
                 )
         except DATABASE_ERRORS:
-            if key is not None and now - at < _GOOD_WITHOUT_DATABASE:
-                return key, digest
+            if now - remembered[0] < _GOOD_WITHOUT_DATABASE:
+                return remembered
             raise
-        if len(self._found) >= _MAX_REMEMBERED:
-            self._found.clear()
-        key, digest = (_key(row), row["digest"]) if row else (None, b"")
-        self._found[key_id] = (now, digest, key)
-        return key, digest
+        if row is None:
+            self._known.pop(key_id, None)
+            return _NOT_KNOWN
+        self._known[key_id] = found = (now, row["digest"], _key(row))
+        return found
+
+
+def _parts(token: str) -> tuple[str, bytes] | None:
+    """Return the id and the secret's digest, or None where a text can't be a token of ours."""
+    prefix, _, rest = token.partition("_")
+    key_id, _, secret = rest.partition("_")
+    if prefix != _PREFIX or not secret or len(token) > _LONGEST_TOKEN:
+        return None
+    return None if clean_text(key_id) is None else (key_id, _digest(secret))

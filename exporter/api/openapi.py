@@ -28,7 +28,8 @@ _PROBLEMS = {
     "409": "A rebuild runs: ask again when it has ended.",
     "413": "The body is larger than it may be.",
     "422": "A parameter or a field is wrong; `errors` names each.",
-    "429": "The key calls too often, or a call could not be stored in time: wait `Retry-After`.",
+    "429": "The key, or an address without a good key, calls too often, or a call could not be"
+    " stored in time: wait `Retry-After`.",
     "503": "PostgreSQL is away: wait `Retry-After`.",
 }
 _READ_PROBLEMS = ("400", "401", "403", "404", "422", "429", "503")
