@@ -25,6 +25,7 @@ from exporter.api.track import Tracking
 from exporter.availability import Availability
 from exporter.cache.figures import DayFigures
 from exporter.cache.redis import Cache, open_redis
+from exporter.cache.seal import Seal
 from exporter.database.connect import create_pool
 from exporter.database.errors import DATABASE_ERRORS
 from exporter.descriptors import connection_limit, raise_descriptor_limit
@@ -93,7 +94,8 @@ def create_app(settings: Settings, availabilities: Sequence[Availability] = ()) 
     database = ApiDatabase(api_pool)
     limit = RateLimit(cache, settings.api_requests_per_minute)
     guard = Guard(KeyRing(database), limit, clients, refusals, audit)
-    answers = Answers(cache, settings.dashboard_cache_ttl, answers_version(settings))
+    seal = Seal(api_pool)
+    answers = Answers(cache, seal, settings.dashboard_cache_ttl, answers_version(settings))
     exposition = Exposition(settings, metrics, kpis)
     if settings.metrics_address is None:
         app.router.add_routes(exposition.routes())

@@ -15,6 +15,7 @@ from redis.asyncio.client import Pipeline
 from exporter.api.download import file_name
 from exporter.api.export import CSV_TYPE, XLSX_TYPE, Files
 from exporter.cache.redis import Cache
+from exporter.cache.seal import Seal
 
 Answer = dict[str, Any]
 
@@ -27,24 +28,33 @@ class Answers:
     `version` tells answers of other settings, or of other code, apart.
     """
 
-    def __init__(self, cache: Cache, ttl: int, version: str) -> None:
+    def __init__(self, cache: Cache, seal: Seal, ttl: int, version: str) -> None:
         self._cache = cache
+        self._seal = seal
         self._ttl = ttl
         self._version = version
 
     async def find(self, question: str, compute: Callable[[], Awaitable[Answer]]) -> bytes:
-        """Return the answer to a question as JSON. Raises what `compute` raises."""
-        name = "ghl_exporter:answer:" + _digest(f"{self._version}\0{question}")
-        if self._ttl:
+        """Return the answer to a question as JSON. Raises what `compute` raises.
+
+        What Redis has is an answer only where this service has put it there for this very question,
+        within `ttl`; without the key that proves it, nothing is kept.
+        """
+        asked = f"{self._version}\0{question}"
+        name = "ghl_exporter:answer:" + _digest(asked)
+        keeps = self._ttl > 0 and self._cache.set_up and await self._seal.load()
+        if keeps:
             known = await self._cache.run(lambda pipeline: pipeline.get(name))
-            if known and known[0]:
-                return bytes(known[0])
+            content = self._seal.open(asked, known[0], self._ttl) if known else None
+            if content is not None:
+                return content
         content = orjson.dumps(await compute(), option=orjson.OPT_UTC_Z)
+        if keeps:
+            sealed = self._seal.close(asked, content)
 
-        def keep(pipeline: Pipeline) -> None:
-            pipeline.set(name, content, ex=self._ttl)
+            def keep(pipeline: Pipeline) -> None:
+                pipeline.set(name, sealed, ex=self._ttl)
 
-        if self._ttl:
             await self._cache.run(keep)
         return content
 

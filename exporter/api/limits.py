@@ -56,4 +56,5 @@ class RateLimit:
             pipeline.expire(name, 2 * _WINDOW)
 
         answers = await self._cache.run(count)
-        return int(answers[0]) if answers else 0
+        # None: what is there is no number.
+        return int(answers[0] or 0) if answers else 0

@@ -9,7 +9,7 @@ from uuid import uuid4
 import structlog
 from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
-from redis.exceptions import RedisError
+from redis.exceptions import RedisError, ResponseError
 
 from exporter.availability import Availability
 from exporter.database.advice import one_line
@@ -34,6 +34,15 @@ KEY_KINDS = (
     "webhook_processing_time",
     "webhooks_received",
     "webhooks_successful",
+)
+# How Redis refuses a command on a value of another type, and counting what is no number. Whoever
+# writes such a value must not turn the whole cache off.
+_WRONG_VALUE = (
+    "WRONGTYPE",
+    "value is not an integer",
+    "ERR value is not an integer",
+    "increment or decrement would overflow",
+    "ERR increment or decrement would overflow",
 )
 _PROBE_EXPIRY = 10  # seconds
 _PROBE_TIMEOUT = 2.0  # seconds
@@ -101,7 +110,8 @@ class Cache:
     ) -> list[Any] | None:
         """Send what `fill` puts into a pipeline; return the answers, or None without Redis.
 
-        `timeout` is in seconds.
+        A value that the command can't be used on is None, as one that is not there. `timeout` is in
+        seconds.
         """
         if self._redis is None or not self.usable:
             return None
@@ -111,8 +121,8 @@ class Cache:
                 self._redis.pipeline(transaction=False) as pipeline,
             ):
                 fill(pipeline)
-                answers: list[Any] = await pipeline.execute()
-                return answers
+                answers = await pipeline.execute(raise_on_error=False)
+            return [_usable(answer) for answer in answers]
         # The client raises its own errors, the network's, and Python's: a TypeError for an option
         # that it doesn't know, say. None of them is worth an answer.
         except Exception as error:
@@ -137,6 +147,15 @@ class Cache:
             return False
         self.availability.found()
         return True
+
+
+def _usable(answer: object) -> object:
+    """Return an answer; None where somebody has put another kind of value under the name."""
+    if isinstance(answer, ResponseError) and str(answer).startswith(_WRONG_VALUE):
+        return None
+    if isinstance(answer, Exception):
+        raise answer
+    return answer
 
 
 def redis_reason(error: BaseException) -> str:
