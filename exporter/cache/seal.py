@@ -1,7 +1,7 @@
 """Recognize what this service, and nobody else, has put into Redis, and when.
 
-Whoever can write to Redis could put anything there: without the key, which is in PostgreSQL, nothing
-that is not taken for garbage. A sealed value is bound to its name, so it can't be copied under
+Whoever can write to Redis could put anything there: what was not made with the key, which is in
+PostgreSQL, is garbage. A sealed value is bound to its name, so it can't be copied under
 another, and to its creation, so it can't be put back later.
 """
 
