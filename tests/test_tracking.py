@@ -25,7 +25,7 @@ LEAST: dict[str, dict[str, Any]] = {
     "property-recommendation": {"recommendation_id": "rec-1"},
     "property-interaction": {"recommendation_id": "rec-1", "interaction_type": "liked"},
     "webhook-start": {},
-    "webhook-completion": {"tracking_id": "t-1", "success": True},
+    "webhook-completion": {"tracking_id": "t-1", "success": True, "location_id": "loc"},
 }
 
 
@@ -114,6 +114,7 @@ async def test_a_webhook_is_timed_across_restarts_and_copies(
     other = make_service(database_url=database_url, kpi_interval="0.3")
     other.start()
     told = {"tracking_id": answer["tracking_id"], "success": True, "occurred_at": NOW}
+    told["location_id"] = "loc"
     assert Caller(other, token).post("webhook-completion", told)[0] == 200
     name = 'ghl_webhooks_processed{location="loc",window="7d",source="platform",outcome="success"}'
     await wait_until(lambda: other.metrics().get(name) == 1, 15)
@@ -215,12 +216,16 @@ async def test_a_key_tracks_only_where_it_may(
     assert one.post("conversion", both)[0] == 403
     admin = Caller(service, await key_for(connection, "admin", "loc-a,loc-b"))
     assert admin.post("conversion", both)[0] == 200
-    # A completion without a location is of the key's own, and of several it has to say which.
+    # A completion without a location is of the key's own, and of several it has to say which: two
+    # tenants can have the same tracking_id.
     done = {"tracking_id": "t-1", "success": True}
     assert one.post("webhook-completion", done)[0] == 200
     assert admin.post("webhook-completion", done)[0] == 422
+    everywhere = Caller(service, await key_for(connection))
+    status, problem = everywhere.post("webhook-completion", done)
+    assert (status, "location_id" in problem["detail"]) == (422, True)
     stored = "SELECT location_id FROM inbox WHERE event_type = 'webhook-completion'"
-    assert await connection.fetchval(stored) == "loc-a"
+    assert [row[0] for row in await connection.fetch(stored)] == ["loc-a"]
 
 
 async def test_a_revoked_key_ends_within_seconds(

@@ -91,13 +91,11 @@ def require_location(key: ApiKey, location_id: str) -> None:
         raise Problem(403, f"this key may not see the location {location_id}")
 
 
-def only_location(key: ApiKey) -> str | None:
-    """Return the one location of a key that has one, None for a key that sees all.
+def only_location(key: ApiKey) -> str:
+    """Return the one location of a key. Raises Problem where the key may see several, or all.
 
-    Raises Problem for a key of several: what it says without a location could be of another's.
+    What such a key says without a location could be of any tenant's.
     """
-    if EVERYWHERE in key.locations:
-        return None
-    if len(key.locations) == 1:
+    if len(key.locations) == 1 and EVERYWHERE not in key.locations:
         return next(iter(key.locations))
     raise Problem(422, "this key sees several locations: say which one in location_id")

@@ -169,10 +169,9 @@ def _validate(model: type[Call], body: Any, key: ApiKey) -> list[dict[str, Any]]
 def _placed(one: dict[str, Any], checked: Call, key: ApiKey) -> dict[str, Any]:
     """Return a call with its location, which the key has to see, and its tracking_id."""
     call = dict(one)
-    # A completion may leave its location out, which the start has told.
+    # A completion may leave its location out where the key has one only.
     if checked.location_id is None:  # type: ignore[unreachable, unused-ignore]
-        if (location_id := only_location(key)) is not None:
-            call["location_id"] = location_id
+        call["location_id"] = only_location(key)
     else:
         require_location(key, checked.location_id)
     if "tracking_id" in type(checked).model_fields and call.get("tracking_id") is None:
