@@ -34,17 +34,17 @@ async def erase(settings: Settings, location_id: str) -> tuple[Erased, str | Non
     finally:
         connection.terminate()
     # Not before it is committed: what is computed meanwhile would come back.
-    problem = await _erase_from_redis(settings, location_id, erased)
+    problem = await _erase_from_redis(settings, location_id)
     log.info("location_erased", location=location_id, rows=sum(erased.rows.values()))
     return erased, problem
 
 
-async def _erase_from_redis(settings: Settings, location_id: str, erased: Erased) -> str | None:
+async def _erase_from_redis(settings: Settings, location_id: str) -> str | None:
     redis = open_redis(settings)
     if redis is None:
         return None
     try:
-        await _delete_keys(redis, location_id, erased)
+        await _delete_keys(redis, location_id)
     except Exception as error:  # the client raises its own errors, the network's, and Python's
         raise_if_cancelled(error)
         return f"Redis could not be cleaned ({redis_reason(error)}): its keys expire by themselves"
@@ -53,19 +53,14 @@ async def _erase_from_redis(settings: Settings, location_id: str, erased: Erased
     return None
 
 
-async def _delete_keys(redis: Redis, location_id: str, erased: Erased) -> None:
+async def _delete_keys(redis: Redis, location_id: str) -> None:
     """Delete what holds figures of the location. Cached answers go all: they don't name theirs."""
-    recommendations, agents = set(erased.recommendations), set(erased.agents)
 
     def concerns(key: str) -> bool:
         family, _, rest = key.partition(":")
         if key == _MARKER or key.startswith(_ANSWERS):
             return True
-        if f":{location_id}:" in f":{rest}:":
-            return family in _FAMILIES
-        return (family == "property_rec" and rest in recommendations) or (
-            family == "agent_deals" and rest.rpartition(":")[0] in agents
-        )
+        return family in _FAMILIES and f":{location_id}:" in f":{rest}:"
 
     found: list[bytes] = []
     async for key in redis.scan_iter(count=_SCAN):

@@ -78,7 +78,7 @@ async def test_the_days_figures_are_absolute_and_come_back_after_a_flush(
         f"conversions:lead_created:a:{TODAY}": 1,
         f"conversions:offer_submitted:a:{TODAY}": 0,
         f"revenue:a:{TODAY}": 250.5,
-        f"agent_deals:ann:{TODAY}": 1,
+        f"agent_deals:a:ann:{TODAY}": 1,
         f"property_interactions:liked:a:{TODAY}": 1,
         f"property_interactions:shared:a:{TODAY}": 0,
     }
@@ -90,24 +90,24 @@ async def test_the_days_figures_are_absolute_and_come_back_after_a_flush(
     await wait_until(all_there)
     assert 0 < await redis.ttl(f"revenue:a:{TODAY}") <= 120
     # They come after the figures.
-    await wait_until(lambda: redis.exists("property_rec:r"))
-    recommendation = json.loads(await redis.get("property_rec:r") or "null")
+    await wait_until(lambda: redis.exists("property_rec:a:r"))
+    recommendation = json.loads(await redis.get("property_rec:a:r") or "null")
     assert (recommendation["location_id"], recommendation["score"]) == ("a", 0.5)
-    assert 29 * 86_400 < await redis.ttl("property_rec:r") <= 30 * 86_400
+    assert 29 * 86_400 < await redis.ttl("property_rec:a:r") <= 30 * 86_400
 
     await redis.flushall()
     await wait_until(all_there)
-    await wait_until(lambda: redis.exists("property_rec:r"))
+    await wait_until(lambda: redis.exists("property_rec:a:r"))
 
     # The deal is lost again: nothing is left of it, also where a key was per agent.
     lost = {"id": "o", "contactId": "c", "status": "lost"}
     await store(connection, [_ghl("OpportunityStatusUpdate", "3", **lost)])
-    del expected[f"agent_deals:ann:{TODAY}"]
+    del expected[f"agent_deals:a:ann:{TODAY}"]
     expected |= {f"revenue:a:{TODAY}": 0, f"webhooks_received:a:{TODAY}": 3}
     expected[f"webhooks_successful:a:{TODAY}"] = 3
 
     async def mended() -> bool:
-        gone = await redis.get(f"agent_deals:ann:{TODAY}") in (None, "0")
+        gone = await redis.get(f"agent_deals:a:ann:{TODAY}") in (None, "0")
         return gone and await all_there()
 
     await wait_until(mended)

@@ -122,8 +122,8 @@ class DayFigures:
                 left = row["made_at"] + timedelta(_RECOMMENDATION_DAYS) - now
                 seconds = min(round(left.total_seconds()), _RECOMMENDATION_DAYS * 86_400)
                 if seconds > 0:
-                    body = orjson.dumps(dict(row))
-                    pipeline.set(f"property_rec:{row['recommendation_id']}", body, ex=seconds)
+                    name = f"property_rec:{row['location_id']}:{row['recommendation_id']}"
+                    pipeline.set(name, orjson.dumps(dict(row)), ex=seconds)
 
         if not await self._send(rows, set_all):
             return False

@@ -82,10 +82,6 @@ class Erased:
 
     rows: dict[str, int] = field(default_factory=dict)
     """Rows by table; tables without any are left out."""
-    recommendations: list[str] = field(default_factory=list)
-    """Ids of the location's recommendations, which Redis may hold."""
-    agents: list[str] = field(default_factory=list)
-    """Ids of the location's agents, of which Redis may hold figures."""
 
     def count(self, table: str, rows: int) -> None:
         """Add rows of a table."""
@@ -173,14 +169,6 @@ async def _delete_completions(connection: asyncpg.Connection, location_id: str) 
 
 async def _delete_facts(connection: asyncpg.Connection, location_id: str, erased: Erased) -> None:
     """Delete what follows from the location's events, and whatever else names it."""
-    rows = await connection.fetch(
-        "SELECT recommendation_id FROM recommendations WHERE location_id = $1", location_id
-    )
-    erased.recommendations = [row[0] for row in rows]
-    rows = await connection.fetch(
-        "SELECT DISTINCT agent_id FROM agent_performance WHERE location_id = $1", location_id
-    )
-    erased.agents = [row[0] for row in rows]
     for table in await _tables(connection):
         status = await connection.execute(
             f'DELETE FROM "{table}" WHERE location_id = $1', location_id

@@ -38,9 +38,7 @@ CROSS JOIN unnest($4::text[]) AS i (interaction)
 LEFT JOIN daily_interactions t
     ON t.location_id = d.location_id AND t.day = d.day AND t.interaction = i.interaction
 UNION ALL
--- The name has no location: an agent of several locations has the deals of all.
-SELECT 'agent_deals:' || a.agent_id || ':' || a.day, sum(a.deals_closed)::text
+SELECT 'agent_deals:' || d.location_id || ':' || a.agent_id || ':' || d.day, a.deals_closed::text
 FROM days d
 JOIN agent_performance a ON a.location_id = d.location_id AND a.day = d.day
 WHERE a.agent_id <> ''
-GROUP BY a.agent_id, a.day
