@@ -19,7 +19,9 @@ import pytest
 from exporter.api.keys import create_key
 from exporter.database.locks import PROJECTION_LOCK
 from exporter.demo.servers import EmbeddedValkey
+from exporter.erase import erase
 from exporter.output import Output
+from exporter.settings import load_settings
 from exporter.validate.progress import Progress
 from exporter.validate.report import Report, percentile
 from exporter.validate.service import erasing
@@ -74,6 +76,24 @@ async def test_two_at_once_with_servers_of_their_own_and_demo_data(tmp_path: Pat
             "what was written is erased",
         ):
             assert part in said
+
+
+async def test_it_reads_a_location_that_is_there_and_that_the_key_may_see(
+    running: Service, connection: asyncpg.Connection, database_url: str, tmp_path: Path
+) -> None:
+    another = "before-others"
+    await store(connection, story(another))
+    await wait_until(lambda: f'"{another}"' in running.get("/metrics")[1].decode())
+    one = await create_key(connection, "one", ["read"], [KEPT])
+    status, said = await _run(tmp_path, "--url", running.url, GHL_EXPORTER_KEY=one)
+    assert status == 0, said
+    assert f"about {KEPT}" in said
+    # Its series stay until the KPIs are computed again.
+    await erase(load_settings(database_url=database_url), another)
+    every = await create_key(connection, "all", ["read"], ["*"])
+    status, said = await _run(tmp_path, "--url", running.url, GHL_EXPORTER_KEY=every)
+    assert status == 0, said
+    assert f"about {KEPT}" in said
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

@@ -87,6 +87,8 @@ async def _has_series(
     patience = _PATIENCE
     while True:
         async with session.get("/metrics") as response:
+            if response.status == 404:
+                return None, "/metrics has an address of its own (METRICS_ADDRESS)"
             if response.status != 200:
                 return None, "/metrics is not open: is METRICS_TOKEN set?"
             text = await response.text()

@@ -151,7 +151,7 @@ async def _read(
     location_id: str | None,
 ) -> None:
     """Ask and measure, and write nothing into a service that is not our own."""
-    location_id = location_id or await find_location(session)
+    location_id = location_id or await find_location(session, target.api_key)
     if location_id is None:
         why = "no location is known: name one with --location-id"
         report.add("api", "every endpoint", None, why)

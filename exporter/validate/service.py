@@ -4,6 +4,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import islice
 from secrets import token_hex
 from typing import Any
 from urllib.parse import quote
@@ -20,6 +21,8 @@ _ERASE_TRIES = 4
 _ERASE_PAUSE = 2.0
 _ERASE_TIMEOUT = aiohttp.ClientTimeout(total=60)
 _LOCATION = re.compile(r'^ghl_leads_created\{location="((?:[^"\\]|\\.)*)"', re.MULTILINE)
+# Each costs a question of the key's limit.
+_TRIED_LOCATIONS = 20
 _MAKE_KEY = "ghl-exporter keys create --name validate --scopes {scopes} --locations '*'"
 
 
@@ -80,13 +83,19 @@ async def _ask(session: aiohttp.ClientSession, method: str, path: str, key: str)
     return response.status, str(detail)
 
 
-async def find_location(session: aiohttp.ClientSession) -> str | None:
-    """Return a location that the service publishes KPIs of; None where none can be found."""
+async def find_location(session: aiohttp.ClientSession, key: str) -> str | None:
+    """Return a location that has figures and that the key may see; None where none can be found."""
     async with session.get("/metrics") as response:
         if response.status != 200:
             return None
-        found = _LOCATION.search(await response.text())
-    return re.sub(r"\\(.)", r"\1", found[1]) if found else None
+        shown = dict.fromkeys(_LOCATION.findall(await response.text()))
+    # What was erased just now still has series, and is not found; other keys have other locations.
+    for label in islice(shown, _TRIED_LOCATIONS):
+        location_id = re.sub(r"\\(.)", r"\1", label)
+        path = f"{BASE}/summary/{quote(location_id, safe='')}"
+        if (await _ask(session, "GET", path, key))[0] == 200:
+            return location_id
+    return None
 
 
 @asynccontextmanager
