@@ -109,6 +109,17 @@ async def database_url(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
 
 
 @pytest.fixture
+async def role_of_the_pages(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
+    """The name of the role, and of its database, in the pages; both are gone afterwards."""
+    name = "ghl_exporter"
+    yield name
+    admin = await asyncpg.connect(postgres.url())
+    await admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+    await admin.execute(f"DROP ROLE IF EXISTS {name}")
+    await admin.close()
+
+
+@pytest.fixture
 async def connection(database_url: str) -> AsyncIterator[asyncpg.Connection]:
     """A connection to the test's database."""
     opened = await connect(load_settings(database_url=database_url), "test")

@@ -28,7 +28,7 @@ from tests.test_erase import GONE, KEPT, story
 from tests.test_spool import filled
 
 PAGE = Path(__file__).parents[1] / "docs" / "backup.md"
-ROLE, PASSWORD, RESTORED = "ghl_exporter", "of-the-role", "ghl_exporter_restored"
+PASSWORD, RESTORED = "of-the-role", "ghl_exporter_restored"
 
 
 def blocks() -> list[str]:
@@ -44,16 +44,16 @@ def client_programs() -> str:
 
 
 @pytest.fixture
-async def owned_url(postgres: EmbeddedPostgres) -> AsyncIterator[str]:
+async def owned_url(postgres: EmbeddedPostgres, role_of_the_pages: str) -> AsyncIterator[str]:
     """An empty database of the role that the page names."""
+    role = role_of_the_pages
     admin = await asyncpg.connect(postgres.url())
-    await admin.execute(f"CREATE ROLE {ROLE} LOGIN PASSWORD '{PASSWORD}'")
-    await admin.execute(f"CREATE DATABASE backed_up OWNER {ROLE}")
+    await admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
+    await admin.execute(f"CREATE DATABASE backed_up OWNER {role}")
     server = urlsplit(postgres.url())
-    yield f"postgresql://{ROLE}:{PASSWORD}@{server.hostname}:{server.port}/backed_up"
+    yield f"postgresql://{role}:{PASSWORD}@{server.hostname}:{server.port}/backed_up"
     for name in ("backed_up", RESTORED):
         await admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-    await admin.execute(f"DROP ROLE {ROLE}")
     await admin.close()
 
 

@@ -121,7 +121,9 @@ def test_the_databases_are_reached_by_the_service_and_the_demo_only() -> None:
     assert networks["alertmanager"] == networks["grafana"] == ["monitoring"]
 
 
-async def test_the_exporter_is_no_superuser(postgres: EmbeddedPostgres, tmp_path: Path) -> None:
+async def test_the_exporter_is_no_superuser(
+    postgres: EmbeddedPostgres, role_of_the_pages: str, tmp_path: Path
+) -> None:
     (tmp_path / "postgres_password").write_text("a 'quoted' password")
     administrator = urlsplit(postgres.url())
     environment = {
@@ -136,9 +138,9 @@ async def test_the_exporter_is_no_superuser(postgres: EmbeddedPostgres, tmp_path
     connection = await asyncpg.connect(
         host=administrator.hostname,
         port=administrator.port,
-        user="ghl_exporter",
+        user=role_of_the_pages,
         password="a 'quoted' password",
-        database="ghl_exporter",
+        database=role_of_the_pages,
     )
     try:
         assert not await connection.fetchval("SELECT rolsuper FROM pg_roles WHERE rolname = user")

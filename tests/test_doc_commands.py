@@ -186,7 +186,8 @@ def test_prometheus_takes_every_expression() -> None:
             promql_parser.parse(block.text)
 
 
-def test_secrets_and_role_without_root(postgres: EmbeddedPostgres, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("role_of_the_pages")
+async def test_secrets_and_role_without_root(postgres: EmbeddedPostgres, tmp_path: Path) -> None:
     """The same block below another root, as another user, and the role can do its work."""
     [block] = [block for block in BLOCKS if block.name == SECRETS]
     server = urlsplit(postgres.url())
@@ -201,19 +202,14 @@ def test_secrets_and_role_without_root(postgres: EmbeddedPostgres, tmp_path: Pat
     secrets = tmp_path / "etc/ghl-exporter"
     secrets.parent.mkdir()
     script = as_postgres + block.text.replace("/etc/", f"{tmp_path}/etc/")
-    try:
-        check("bash", "-euo", "pipefail", "-c", script, env=environment)
-        assert secrets.stat().st_mode & 0o777 == 0o700
-        assert {path.stat().st_mode & 0o777 for path in secrets.iterdir()} == {0o600}
-        url = (secrets / "database_url").read_text("utf-8").strip()
-        url = url.replace("@127.0.0.1/", f"@{server.hostname}:{server.port}/")
-        for arguments in (("migrate",), ("check",), ("rebuild", "--dry-run")):
-            done = command(*arguments, database_url=url)
-            assert done.returncode == 0, done.stdout + done.stderr
-    finally:
-        for what in ("DATABASE", "ROLE"):
-            drop = f"DROP {what} IF EXISTS ghl_exporter"
-            check("psql", "--command", drop, "postgres", env=environment)
+    check("bash", "-euo", "pipefail", "-c", script, env=environment)
+    assert secrets.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in secrets.iterdir()} == {0o600}
+    url = (secrets / "database_url").read_text("utf-8").strip()
+    url = url.replace("@127.0.0.1/", f"@{server.hostname}:{server.port}/")
+    for arguments in (("migrate",), ("check",), ("rebuild", "--dry-run")):
+        done = command(*arguments, database_url=url)
+        assert done.returncode == 0, done.stdout + done.stderr
 
 
 @needs_promtool
