@@ -17,7 +17,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from pathlib import Path
 from statistics import median
 
@@ -79,6 +79,20 @@ class Server:
         await migrate(connection)
         return connection
 
+    @contextlib.asynccontextmanager
+    async def without_leader(self) -> AsyncIterator[None]:
+        """Let no instance lead: a session has the lock, and is busy, for an idle one loses it."""
+        holder = await connect(load_settings(database_url=self.url), "bench")
+        await holder.execute("SET statement_timeout = 0")
+        await holder.fetchval("SELECT pg_advisory_lock($1)", LEADER_LOCK)
+        busy = asyncio.create_task(holder.execute("SELECT pg_sleep(86400)"))
+        try:
+            yield
+        finally:
+            busy.cancel()
+            await asyncio.wait([busy])
+            holder.terminate()
+
     @contextlib.contextmanager
     def running(self, more: Mapping[str, str] | None = None) -> Iterator[None]:
         """Run the server, with `more` settings; its log goes to a file, as it would elsewhere."""
@@ -123,14 +137,15 @@ async def _measure(options: argparse.Namespace, console: Console, directory: Pat
     key = SigningKey.generate()
     cpus = os.cpu_count() or 1
     results: dict[str, list[Result]] = {name: [] for name in VARIANTS}
-    with EmbeddedPostgres(directory / "postgres") as postgres, contextlib.ExitStack() as stack:
+    async with contextlib.AsyncExitStack() as stack:
+        postgres = stack.enter_context(EmbeddedPostgres(directory / "postgres"))
         servers: dict[str, Server] = {}
         connections: dict[str, asyncpg.Connection] = {}
         for name, (kind, projects) in VARIANTS.items():
             server = servers[name] = Server(kind, postgres, key, directory)
-            connection = connections[name] = await server.create_database(postgres)
+            connections[name] = await server.create_database(postgres)
             if not projects:
-                await connection.execute("SELECT pg_advisory_lock($1)", LEADER_LOCK)
+                await stack.enter_async_context(server.without_leader())
             stack.enter_context(server.running())
         version = await connections[WHOLE].fetchval("SHOW server_version")
         with console.status("measuring") as status:

@@ -8,6 +8,7 @@ would). Where there are two CPUs, the service has the first and the load the las
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
 import subprocess
@@ -26,7 +27,6 @@ from rich.table import Table
 from benchmarks.ingest import Server
 from benchmarks.load import pin
 from exporter.api.keys import create_key
-from exporter.database.locks import LEADER_LOCK
 from exporter.demo.servers import EmbeddedPostgres
 
 SIZES = (1, 10, 100, 1000)
@@ -82,9 +82,10 @@ async def _measure(options: argparse.Namespace, console: Console, directory: Pat
     with EmbeddedPostgres(directory / "postgres") as postgres:
         server = Server("service", postgres, SigningKey.generate(), directory)
         connection = await server.create_database(postgres)
-        await connection.execute("SELECT pg_advisory_lock($1)", LEADER_LOCK)
         token = await create_key(connection, "bench", ["track"], ["*"])
-        with server.running({"API_REQUESTS_PER_MINUTE": "1000000"}):
+        async with contextlib.AsyncExitStack() as stack:
+            await stack.enter_async_context(server.without_leader())
+            stack.enter_context(server.running({"API_REQUESTS_PER_MINUTE": "1000000"}))
             for number in range(options.rounds):
                 for size in SIZES:
                     orders = {
