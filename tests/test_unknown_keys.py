@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import time
 from collections import Counter
 
 import aiohttp
@@ -50,6 +51,7 @@ async def test_guesses_are_bounded_by_address_and_a_known_key_works(
     service.start()
     assert await track(service, token) == 200
 
+    begun = time.monotonic()
     answers = await flood(service, [guess() for _ in range(STRANGERS)])
     # Two minutes' worth at most: a new one may begin in between.
     counts = Counter(answer.status for answer in answers)
@@ -79,11 +81,12 @@ async def test_guesses_are_bounded_by_address_and_a_known_key_works(
         return [row["outcome"] for row in rows]
 
     async with asyncio.timeout(10):
-        while len(await noted()) < 2:
+        while not {"401", "429"} <= set(await noted()):
             await asyncio.sleep(0.1)
-    assert (await noted())[:2] == ["401", "429"]
+    assert (await noted())[0] == "401"
     # For each minute one of each, however many there were.
-    assert len(await noted()) <= 4
+    minutes = (time.monotonic() - begun) // 60 + 2
+    assert len(await noted()) <= 2 * minutes
     assert forged not in service.log.read_text()
 
 
