@@ -7,6 +7,7 @@ from recording_rules.figures import (
     FIGURES,
     GRADE_WINDOW,
     LETTER,
+    final,
 )
 
 _EXECUTIVE, _REVENUE = "ghl-executive", "ghl-revenue"
@@ -37,10 +38,11 @@ def _expected(count: str, share: str) -> str:
 
 
 def _against_baseline(name: str, comparison: str, factor: float, guard: str) -> str:
-    return (
+    return final(
         f"(\n  {_now(name)}\n    {comparison} on (job, location)\n"
         f"  ({factor} * {_baseline(name)})\n)\n"
-        f"  and on (job, location)\n({guard})"
+        f"  and on (job, location)\n({guard})",
+        "",
     )
 
 

@@ -76,7 +76,7 @@ def create_app(settings: Settings, availabilities: Sequence[Availability] = ()) 
     inbox = Inbox(settings, metrics)
     kpis = KpiRefresher(settings, pool, metrics)
     leader = Leader(settings, pool, kpis, DayFigures(settings, cache), metrics)
-    watch = Watch(pool, cache, inbox, metrics)
+    watch = Watch(pool, cache, inbox, metrics, Rules.from_settings(settings).fingerprint())
     audit = Audit(api_pool, metrics, settings.audit_retention_days)
     app = web.Application(middlewares=[cors(settings.cors_origins), _errors(metrics, audit)])
 
@@ -103,7 +103,7 @@ def create_app(settings: Settings, availabilities: Sequence[Availability] = ()) 
         app[METRICS_APP] = web.Application(middlewares=[_errors(metrics, audit)])
         app[METRICS_APP].router.add_routes(exposition.routes())
     shown = [*availabilities, leader.availability, leader.kpi_database, watch.availability]
-    landing = Landing(settings, inbox, kpis, metrics, shown, cache.availability)
+    landing = Landing(settings, inbox, kpis, metrics, watch, shown, cache.availability)
     parts = (
         Tracking(settings, inbox, metrics, guard, audit, bodies),
         Reading(settings, database, guard, answers, audit),

@@ -160,11 +160,16 @@ def _parser() -> argparse.ArgumentParser:  # noqa: PLR0915 - a list of commands 
         "bring in opportunities as GHL's search answers them",
         "A file of JSON lines, an opportunity or a whole answer each, goes through the inbox like "
         "webhooks. Stopped and started again it goes on; what is known already is not stored "
-        "twice.",
+        "twice. Until it has come to its end, figures are not shown as final.",
     )
     importing.add_argument("file", type=Path, metavar="FILE", help="JSON lines")
     importing.add_argument(
         "--location", help="whose opportunities are that name no location", default=""
+    )
+    importing.add_argument(
+        "--forget",
+        action="store_true",
+        help="import nothing: FILE was stopped and will not be imported, figures are final without",
     )
     erase = add(
         "erase",

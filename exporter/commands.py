@@ -25,6 +25,7 @@ from exporter.database.migrations import migrate, pending
 from exporter.erase import erase
 from exporter.fields import clean_text
 from exporter.inbox.backfill import import_opportunities
+from exporter.inbox.history import begin_import, end_import, forget_import
 from exporter.output import Output
 from exporter.projection.erase import EraseRefusedError, accept_again, count_rows
 from exporter.projection.rebuild import RebuildRefused, rebuild
@@ -89,6 +90,8 @@ async def _command(settings: Settings, options: argparse.Namespace, output: Outp
         case "erase":
             return await erase_everywhere(settings, output, options)
         case "import":
+            if options.forget:
+                return await forget_stopped(settings, output, options.file)
             return await import_file(settings, output, options.file, options.location)
         case _:
             return await manage_keys(settings, output, options)
@@ -203,6 +206,11 @@ def _confirmed(output: Output, total: str, location_id: str) -> bool:
     return sys.stdin.readline().strip() == location_id
 
 
+def _place(path: Path) -> str:
+    """Return what an import of a file is known by."""
+    return str(path.resolve())
+
+
 async def import_file(settings: Settings, output: Output, path: Path, location: str) -> int:
     """Import a file of opportunities with a progress bar, and name the lines that are wrong."""
     if location and clean_text(location) is None:
@@ -211,11 +219,14 @@ async def import_file(settings: Settings, output: Output, path: Path, location: 
     with path.open("rb") as file:
         async with _database(settings, "import") as connection:
             await _require_migrations(connection)
+            place = _place(path)
+            await begin_import(connection, place)
             with output.bar(DownloadColumn(), TimeRemainingColumn()) as bar:
                 task = bar.add_task("importing", total=os.fstat(file.fileno()).st_size or None)
                 report = await import_opportunities(
                     connection, file, lambda size: bar.advance(task, size), location
                 )
+            await end_import(connection, place)
             await audit_command(connection, "import", path.name)
     output.result(
         f"{report.lines:,} lines: {report.new:,} new, {report.known:,} known,"
@@ -228,6 +239,19 @@ async def import_file(settings: Settings, output: Output, path: Path, location: 
     for text in report.problems:
         output.error(text)
     return 1 if report.wrong else 0
+
+
+async def forget_stopped(settings: Settings, output: Output, path: Path) -> int:
+    """Let figures be final without a file whose import was stopped."""
+    async with _database(settings, "import") as connection:
+        await _require_migrations(connection)
+        known = await forget_import(connection, _place(path))
+        await audit_command(connection, "import --forget", path.name)
+    if not known:
+        output.error(f"no import of {path} is known")
+        return 1
+    output.result(f"figures are final without {path.name}")
+    return 0
 
 
 async def manage_keys(settings: Settings, output: Output, options: argparse.Namespace) -> int:

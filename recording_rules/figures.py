@@ -23,6 +23,15 @@ class Figure:
         return f"max by (job, location) ({self.metric}{{{labels}}}{offset})"
 
 
+def final(expression: str, *offsets: str) -> str:
+    """Return an expression without the jobs whose figures were of a part of the history then.
+
+    `offsets`: the times, from now, that the expression's figures are of.
+    """
+    unless = "\n  unless on (job)\n(ghl_exporter_history_complete{} == 0)"
+    return expression + "".join(unless.format(offset) for offset in offsets)
+
+
 FIGURES = (
     Figure("revenue", "Revenue", "ghl_revenue", has_baseline=True),
     Figure("deals", "Deals closed", "ghl_deals_closed", has_baseline=True),

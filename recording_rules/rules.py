@@ -17,6 +17,7 @@ from recording_rules.figures import (
     LETTERS,
     PAST_WEEK,
     Figure,
+    final,
 )
 
 Rule = dict[str, Any]
@@ -109,15 +110,17 @@ def slo_rules() -> Groups:
 
 
 def _change(figure: Figure, window: str) -> Rule:
-    now, before = figure.at(window), figure.at(window, f" offset {window}")
-    return _rule(CHANGE, f"{now}\n  /\n({before} > 0)\n  - 1", figure=figure.name, window=window)
+    offset = f" offset {window}"
+    now, before = figure.at(window), figure.at(window, offset)
+    change = final(f"{now}\n  /\n({before} > 0)\n  - 1", "", offset)
+    return _rule(CHANGE, change, figure=figure.name, window=window)
 
 
 def _baseline(figure: Figure) -> list[Rule]:
     rules = [
         _rule(
             PAST_WEEK,
-            figure.at(BASELINE_WINDOW, f" offset {week}w"),
+            final(figure.at(BASELINE_WINDOW, f" offset {week}w"), f" offset {week}w"),
             figure=figure.name,
             weeks_ago=str(week),
         )
@@ -152,7 +155,10 @@ def _agents() -> list[Rule]:
             # Who did nothing in a week has no series of it, and that was no revenue and no deals.
             now, before = f"({now} or 0 * {before})", f"({before} or 0 * {now})"
         rules.append(
-            _rule(f"job_location_agent:ghl_agent_{metric}:delta7d", f"{now}\n  -\n{before}")
+            _rule(
+                f"job_location_agent:ghl_agent_{metric}:delta7d",
+                final(f"{now}\n  -\n{before}", "", " offset 7d"),
+            )
         )
     return rules
 

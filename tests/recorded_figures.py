@@ -4,6 +4,8 @@ Every figure is shown by two copies, of which the second is behind. Other window
 grades are there too, and larger.
 """
 
+from statistics import median
+
 from tests.promtool import Document, Samples, case, document, now_and_then
 
 # What a figure is read from: its metric, its other labels, and the same labels of another series.
@@ -36,20 +38,32 @@ def documents() -> dict[str, Document]:
     return {"figures.yml": document("recording_rules/business.yml", f"{_END}d", cases)}
 
 
-def _series(metric: str, location: str, window: int, more: str = "", copy: str = "a") -> str:
-    labels = f'job="j",instance="{copy}",location="{location}",window="{window}d"{more}'
+def _series(
+    metric: str, location: str, window: int, more: str = "", copy: str = "a", job: str = "j"
+) -> str:
+    labels = f'job="{job}",instance="{copy}",location="{location}",window="{window}d"{more}'
     return f"{metric}{{{labels}}}"
 
 
-def _recorded(name: str, labels: str, location: str = "l") -> str:
-    return f'{name}{{job="j",location="{location}",service="ghl-exporter",{labels}}}'
+def _recorded(name: str, labels: str, location: str = "l", job: str = "j") -> str:
+    return f'{name}{{job="{job}",location="{location}",service="ghl-exporter",{labels}}}'
+
+
+def _history(*days: int) -> dict[str, str]:
+    """Return whether figures were final: a job's never, and else a job for each day they were not.
+
+    They are told of a copy without figures, as a new leader would tell it.
+    """
+    name = 'ghl_exporter_history_complete{{job="{}",instance="c"}}'
+    final = {name.format("j"): _told(dict.fromkeys(days, 1))}
+    return final | {name.format(f"not {day}"): _told({day: 0}) for day in days}
 
 
 def _changes() -> Document:
     """Make the case of the changes: `one` went from 1 to 3 everywhere, `new` began at nothing."""
-    series: dict[str, str] = {}
-    expected: dict[str, float] = {}
     days = (0, *_WINDOWS)
+    series = _history(*days)
+    expected: dict[str, float] = {}
     for place, (figure, (metric, more, other)) in enumerate(_FIGURES.items()):
         series[_series(metric, "l", 90, more)] = _told(dict.fromkeys(days, _LARGE))
         for window in _WINDOWS:
@@ -61,11 +75,18 @@ def _changes() -> Document:
                 _series(metric, "one", window, more): _told({window: 1, 0: 3}),
                 _series(metric, "new", window, more): _told({window: 0, 0: 5}),
             }
+            for day in days:
+                job = f"not {day}"
+                series[_series(metric, "l", window, more, job=job)] = _told({window: 1, 0: 3})
             if other:
                 series[_series(metric, "l", window, other)] = _told({window: _LARGE, 0: _LARGE})
             labels = f'figure="{figure}",window="{window}d"'
             expected[_recorded("job_location:ghl_figure:change_ratio", labels)] = change
             expected[_recorded("job_location:ghl_figure:change_ratio", labels, "one")] = 2
+            for day in set(days) - {0, window}:
+                job = f"not {day}"
+                name = _recorded("job_location:ghl_figure:change_ratio", labels, job=job)
+                expected[name] = 2
     name = "job_location:ghl_figure:change_ratio"
     return case("changes to the window before", "1d", series, (name, f"{_END}d", expected))
 
@@ -77,7 +98,7 @@ def _told(values: dict[int, float]) -> str:
 
 def _past_weeks() -> Document:
     """Make the case of the baselines: `l` has four weeks, `two` has two, `lone` has one."""
-    series: dict[str, str] = {}
+    series = _history(0, 7, 14, 21, 28)
     weeks: dict[str, float] = {}
     baselines: dict[str, float] = {}
     for place, figure in enumerate(_COMPARED):
@@ -94,6 +115,17 @@ def _past_weeks() -> Document:
             for week, value in values.items():
                 labels = f'figure="{figure}",weeks_ago="{week}"'
                 weeks[_recorded("job_location:ghl_figure:past_week", labels, location)] = value
+        for day in (0, 7, 14, 21, 28):
+            job, values = f"not {day}", {week: week * size for week in (1, 2, 3, 4)}
+            told = _told({7 * week: value for week, value in values.items()})
+            series[_series(metric, "l", 7, more, job=job)] = told
+            values.pop(day // 7, None)
+            for week, value in values.items():
+                labels = f'figure="{figure}",weeks_ago="{week}"'
+                name = _recorded("job_location:ghl_figure:past_week", labels, job=job)
+                weeks[name] = value
+            name = _recorded("job_location:ghl_figure:baseline", f'figure="{figure}"', job=job)
+            baselines[name] = median(values.values())
         older = {7 * week: value / 2 for week, value in known["l"].items()}
         series[_series(metric, "l", 7, more, "b")] = _told(older | {0: 999})
         large = _told(dict.fromkeys((0, 7, 14, 21, 28), _LARGE))
@@ -139,7 +171,7 @@ def _letters() -> Document:
 
 def _agents() -> Document:
     """Make the case of the agents' changes: `new` had nothing a week ago."""
-    series: dict[str, str] = {}
+    series = _history(0, 7)
     asked: list[tuple[str, str, Samples]] = []
     # Who did nothing in a week had no revenue and no deals in it; a score nobody had.
     silent = (("new", 100), ("gone", -30), ("idle then", 0), ("idle now", 0))
@@ -156,6 +188,8 @@ def _agents() -> Document:
             _series(metric, "l", 7, ',agent="idle then"'): _told({7: 0}),
             _series(metric, "l", 7, ',agent="idle now"'): _told({0: 0}),
             _series(metric, "l", 30, more): _told({7: 900, 0: _LARGE}),
+            _series(metric, "l", 7, more, job="not 0"): _told({7: 1, 0: 3}),
+            _series(metric, "l", 7, more, job="not 7"): _told({7: 1, 0: 3}),
         }
         name = f"job_location_agent:ghl_agent_{figure}:delta7d"
         expected = {

@@ -38,7 +38,7 @@ class Answers:
         """Return the answer to a question as JSON. Raises what `compute` raises.
 
         What Redis has is an answer only where this service has put it there for this very question,
-        within `ttl`; without the key that proves it, nothing is kept.
+        within `ttl`; without the key that proves it, nothing is kept. Nor is what is not final.
         """
         asked = f"{self._version}\0{question}"
         name = "ghl_exporter:answer:" + _digest(asked)
@@ -48,8 +48,9 @@ class Answers:
             content = self._seal.open(asked, known[0], self._ttl) if known else None
             if content is not None:
                 return content
-        content = orjson.dumps(await compute(), option=orjson.OPT_UTC_Z)
-        if keeps:
+        answer = await compute()
+        content = orjson.dumps(answer, option=orjson.OPT_UTC_Z)
+        if keeps and answer["history_complete"]:
             sealed = self._seal.close(asked, content)
 
             def keep(pipeline: Pipeline) -> None:
@@ -65,9 +66,10 @@ class Answers:
         answer: Answer = orjson.loads(content)
         says = {key: value for key, value in answer.items() if key != "generated_at"}
         etag = f'W/"{_digest(kind + orjson.dumps(says).decode())}"'
+        seconds = self._ttl if answer["history_complete"] else 0
         headers = {
             hdrs.ETAG: etag,
-            hdrs.CACHE_CONTROL: f"private, max-age={self._ttl}",
+            hdrs.CACHE_CONTROL: f"private, max-age={seconds}",
             hdrs.VARY: "Authorization, Accept-Encoding",
         }
         wanted = request.headers.get(hdrs.IF_NONE_MATCH, "")
@@ -75,7 +77,7 @@ class Answers:
             return web.Response(status=304, headers=headers)
         headers[hdrs.CONTENT_TYPE] = _KINDS[kind]
         if files is not None and kind != "json":
-            name = f"{file_name(request)}.{kind}"
+            name = f"{file_name(request, complete=answer['history_complete'])}.{kind}"
             headers[hdrs.CONTENT_DISPOSITION] = f'attachment; filename="{name}"'
             # Thousands of rows take a while, in which webhooks come.
             content = await asyncio.to_thread(files[kind], answer)

@@ -101,14 +101,17 @@ def _cell(value: Any) -> Any:
     return value.isoformat() if isinstance(value, date) else value
 
 
-async def send_file(request: web.Request, file: IO[bytes], kind: Kind) -> web.StreamResponse:
+async def send_file(
+    request: web.Request, file: IO[bytes], kind: Kind, *, complete: bool
+) -> web.StreamResponse:
     """Send a file. Its length goes first, so that a connection that breaks is noticed."""
+    name = file_name(request, complete=complete)
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
     response = web.StreamResponse(
         headers={
             hdrs.CONTENT_TYPE: _TYPES[kind],
-            hdrs.CONTENT_DISPOSITION: f'attachment; filename="{file_name(request)}.{kind}"',
+            hdrs.CONTENT_DISPOSITION: f'attachment; filename="{name}.{kind}"',
             hdrs.CACHE_CONTROL: "no-store",
             hdrs.VARY: "Authorization",
         }
@@ -121,7 +124,11 @@ async def send_file(request: web.Request, file: IO[bytes], kind: Kind) -> web.St
     return response
 
 
-def file_name(request: web.Request) -> str:
-    """Return the name of a request's file, without its ending."""
+def file_name(request: web.Request, *, complete: bool) -> str:
+    """Return the name of a request's file, without its ending.
+
+    `complete`: whether it is of the whole history; the name says where it is not.
+    """
     place = "-".join(part for part in request.path.split("/")[3:] if part)
-    return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in place)
+    name = "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "_" for c in place)
+    return name if complete else f"{name}-not-final"

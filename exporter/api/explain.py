@@ -21,11 +21,13 @@ async def explanation(
     window: Window,
     settings: Settings,
     now: datetime,
+    complete: bool,
 ) -> dict[str, Any]:
     """Return the answer of explain, without its period. Raises what asyncpg raises."""
-    found = (await compute_figures(connection, [kpi], [window], settings=settings, now=now))[
-        window.name
-    ]
+    every = await compute_figures(
+        connection, [kpi], [window], settings=settings, now=now, complete=complete
+    )
+    found = every[window.name]
     figure: Any = found.values.get(metric.name)
     if kpi.ranked:
         figure = [

@@ -20,6 +20,10 @@ class Period(BaseModel):
     last_day: date
     time_zone: str
     generated_at: datetime
+    history_complete: bool = Field(
+        description="Whether figures are of the whole history. Where they are not (events wait, an"
+        " import has not come to its end, a rebuild is due) none is final, and there is no grade."
+    )
 
 
 class Explanation(Period):

@@ -27,10 +27,12 @@ from exporter.api.queries import (
 from exporter.database.connect import Connection
 from exporter.database.errors import DATABASE_ERRORS
 from exporter.fields import clean_text
+from exporter.inbox.history import read_lacks
 from exporter.kpis.definitions import answered_kpis
-from exporter.kpis.figures import compute_figures
+from exporter.kpis.figures import Figures, compute_figures
 from exporter.kpis.lists import ListQuery, all_lists
 from exporter.kpis.windows import Window
+from exporter.projection.rules import Rules
 from exporter.publish.problem import Problem
 from exporter.settings import Settings
 
@@ -54,6 +56,7 @@ class Reading:
         self._guard = guard
         self._answers = answers
         self._audit = audit
+        self._fingerprint = Rules.from_settings(settings).fingerprint()
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes."""
@@ -85,18 +88,26 @@ class Reading:
         async def compute() -> Answer:
             async with self._database() as connection:
                 await self._require_known(connection, location_id)
+                complete = await self._is_complete(connection)
                 found = await compute_figures(
-                    connection, answered_kpis(), [window], settings=self._settings, now=now
+                    connection,
+                    answered_kpis(),
+                    [window],
+                    settings=self._settings,
+                    now=now,
+                    complete=complete,
                 )
                 current = found[window.name]
                 names = await _names(connection, location_id)
                 answer = {
-                    **self._period(window, now),
+                    **self._period(window, now, complete),
                     **sections(current),
                     "top_agents": top_agents(current, names, most_agents),
                 }
                 if query.include_trends:
-                    answer["trends"] = await self._trends(connection, window, current, now)
+                    answer["trends"] = await self._trends(
+                        connection, window, current, now, complete
+                    )
                 return answer
 
         question = f"dashboard {window!r} {most_agents} {query.include_trends}"
@@ -104,7 +115,12 @@ class Reading:
         return await self._answers.respond(request, content, query.format, DASHBOARD_FILES)
 
     async def _trends(
-        self, connection: Connection, window: Window, current: Any, now: datetime
+        self,
+        connection: Connection,
+        window: Window,
+        current: Figures,
+        now: datetime,
+        complete: bool,
     ) -> dict[str, Any]:
         length = (window.last_day - window.first_day).days + 1
         before = Window(
@@ -117,7 +133,12 @@ class Reading:
         each = [Window(window.location_id, day.isoformat(), day, day) for day in days]
         kpis = [kpi for kpi in answered_kpis() if not kpi.ranked]
         found = await compute_figures(
-            connection, kpis, [before, *each], settings=self._settings, now=now
+            connection,
+            kpis,
+            [before, *each],
+            settings=self._settings,
+            now=now,
+            complete=complete,
         )
         return trends(current, found["before"], {day: found[day.isoformat()] for day in days})
 
@@ -138,11 +159,17 @@ class Reading:
         async def compute() -> Answer:
             async with self._database() as connection:
                 await self._require_known(connection, location_id)
+                complete = await self._is_complete(connection)
                 found = await compute_figures(
-                    connection, files_of(endpoint), [window], settings=self._settings, now=now
+                    connection,
+                    files_of(endpoint),
+                    [window],
+                    settings=self._settings,
+                    now=now,
+                    complete=complete,
                 )
                 figures = found[window.name]
-                answer = {**self._period(window, now), "figures": figures.values}
+                answer = {**self._period(window, now, complete), "figures": figures.values}
                 if agents:
                     names = await _names(connection, location_id)
                     answer["agents"] = [
@@ -190,10 +217,11 @@ class Reading:
         async def compute() -> Answer:
             async with self._database() as connection:
                 await self._require_known(connection, location_id)
+                complete = await self._is_complete(connection)
                 return {
-                    **self._period(window, now),
+                    **self._period(window, now, complete),
                     **await explanation(
-                        connection, kpi, metric, name, query, window, self._settings, now
+                        connection, kpi, metric, name, query, window, self._settings, now, complete
                     ),
                 }
 
@@ -209,10 +237,11 @@ class Reading:
     ) -> web.StreamResponse:
         async with self._database() as connection:
             await self._require_known(connection, wanted.window.location_id)
+            complete = await self._is_complete(connection)
             file = await write_list(connection, wanted, kind)
         # The connection is free while a slow reader takes the file.
         with file:
-            return await send_file(request, file, kind)
+            return await send_file(request, file, kind, complete=complete)
 
     async def _permit(self, request: web.Request, location_id: str) -> str:
         """Return the location, which the request's key may see. Raises Problem."""
@@ -242,7 +271,11 @@ class Reading:
                 503, "PostgreSQL is away, or took too long", headers=RETRY_AFTER
             ) from None
 
-    def _period(self, window: Window, now: datetime) -> Answer:
+    async def _is_complete(self, connection: Connection) -> bool:
+        timeout = self._settings.kpi_timeout
+        return not await read_lacks(connection, self._fingerprint, timeout)
+
+    def _period(self, window: Window, now: datetime, complete: bool) -> Answer:
         return {
             "location_id": window.location_id,
             "period_days": (window.last_day - window.first_day).days + 1,
@@ -250,6 +283,7 @@ class Reading:
             "last_day": window.last_day,
             "time_zone": self._settings.zone(window.location_id).key,
             "generated_at": now,
+            "history_complete": complete,
         }
 
 

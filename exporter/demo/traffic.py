@@ -21,6 +21,7 @@ from exporter.demo.agency import Agency, Delivery
 from exporter.demo.platform import PlatformCall, body_of, stream
 from exporter.demo.signing import signature_headers
 from exporter.inbox.event import GHL, PLATFORM, InboxEvent
+from exporter.inbox.history import begin_import, end_import
 from exporter.inbox.partitions import create_partitions
 from exporter.inbox.store import insert_events
 from exporter.receiver.envelope import read_call, read_webhook
@@ -53,6 +54,9 @@ def as_received(told: Delivery | PlatformCall) -> InboxEvent:
     )
 
 
+_HISTORY = "the simulated history"
+
+
 async def write_history(
     connection: asyncpg.Connection,
     agency: Agency,
@@ -62,14 +66,17 @@ async def write_history(
 ) -> int:
     """Store what was told from `start` to `end`, and return how many events that were.
 
-    `told` hears (events stored, time reached). Written twice, it is stored once.
+    `told` hears (events stored, time reached). Written twice, it is stored once. Until its end
+    figures are not final.
     """
     await create_partitions(connection, start.date())
     deliveries = stream(agency, start, end)
+    await begin_import(connection, _HISTORY)
     count = await _store(connection, list(agency.setup(start)))
     while batch := list(islice(deliveries, _BATCH)):
         count += await _store(connection, batch)
         told(count, batch[-1].at)
+    await end_import(connection, _HISTORY)
     return count
 
 

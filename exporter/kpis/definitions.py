@@ -108,6 +108,11 @@ class KpiFile(BaseModel):
         return self
 
     @property
+    def is_grade(self) -> bool:
+        """Tell whether it is the performance grade, or what that is made of."""
+        return self.endpoint == "performance-grade"
+
+    @property
     def columns(self) -> int:
         """How many series a row has at most."""
         return sum(len(metric.sources) for metric in self.metric)

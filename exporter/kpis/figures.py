@@ -39,10 +39,12 @@ async def compute_figures(
     *,
     settings: Settings,
     now: datetime,
+    complete: bool,
 ) -> dict[str, Figures]:
     """Compute KPIs for windows of one location; return them by the windows' names.
 
-    A KPI of now alone is None for a window that ended before today. Raises what asyncpg raises.
+    A KPI of now alone is None for a window that ended before today, and the grade where the facts
+    are not of the whole history (`complete`). Raises what asyncpg raises.
     """
     found = {window.name: Figures() for window in chosen}
     past = {
@@ -51,15 +53,17 @@ async def compute_figures(
         if window.last_day < today(settings, window.location_id, now)
     }
     for kpi in kpis:
-        timeout = min(kpi.timeout or settings.kpi_timeout, settings.kpi_timeout)
-        rows = await query_kpi(
-            connection, kpi, list(chosen), settings=settings, now=now, timeout=timeout
-        )
         labels = [name for name in kpi.labels if name not in ("location", "window")]
         for figures in found.values():
             for metric in kpi.metric:
                 if not kpi.ranked:
                     figures.values[metric.name] = {} if labels or metric.label else None
+        if kpi.is_grade and not complete:
+            continue
+        timeout = min(kpi.timeout or settings.kpi_timeout, settings.kpi_timeout)
+        rows = await query_kpi(
+            connection, kpi, list(chosen), settings=settings, now=now, timeout=timeout
+        )
         for row in rows:
             # What holds for now is the same in every window.
             named = [row["window"]] if "window" in kpi.labels else list(found)

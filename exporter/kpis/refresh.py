@@ -11,10 +11,12 @@ import structlog
 
 from exporter.database.connect import Connection
 from exporter.database.errors import reason_of
+from exporter.inbox.history import read_lacks
 from exporter.kpis.definitions import OPTIONS, KpiFile, all_kpis
 from exporter.kpis.snapshot import EMPTY, Rendered, Snapshot, render
 from exporter.kpis.windows import EXPORTED_DAYS, Window, windows
 from exporter.live.metrics import LiveMetrics
+from exporter.projection.rules import Rules
 from exporter.settings import Settings
 from exporter.tasks import raise_if_cancelled
 
@@ -77,7 +79,9 @@ class KpiRefresher:
         self._failing: dict[str, str] = {}
         self._most_locations: int | None = None
         self.refreshed_at: datetime | None = None
+        self._fingerprint = Rules.from_settings(settings).fingerprint()
         metrics.kpi_interval.set(settings.kpi_interval)
+        metrics.history.show(lambda: self.snapshot.complete)
         metrics.create_kpi_children([kpi.name for kpi in all_kpis()])
 
     def publish_while(self, condition: Callable[[], bool]) -> None:
@@ -99,11 +103,13 @@ class KpiRefresher:
     ) -> Snapshot:
         """Compute every KPI and swap the snapshot in. A KPI that fails keeps its last values.
 
+        While the facts are not of the whole history there is no grade, and the snapshot says so.
         Raises what the pool raises where the database is away.
         """
         now = datetime.now(UTC)
         async with self._pool.acquire(timeout=self._settings.kpi_timeout) as connection:
             locations, cut = await reported_locations(connection, self._settings)
+            complete = await self._is_complete(connection)
         limit = self._settings.kpi_series_limit
         fits = self._most_locations or max(1, limit // (len(days) * _least_series()))
         while True:
@@ -119,13 +125,21 @@ class KpiRefresher:
         fresh |= await self._refresh_all(_RANKED, chosen, now, max(limit - series, 0))
         if cut := cut + len(locations) - shown:
             self._metrics.label_values_cut.labels("location").inc(cut)
+        async with self._pool.acquire(timeout=self._settings.kpi_timeout) as connection:
+            complete = complete and await self._is_complete(connection)
+        if not complete:
+            fresh |= {kpi.name: render(kpi, []) for kpi in all_kpis() if kpi.is_grade}
         # Rendering takes seconds where there is much, in which webhooks come.
-        merged = Snapshot({**self._snapshot.kpis, **fresh})
+        merged = Snapshot({**self._snapshot.kpis, **fresh}, complete)
         self._snapshot = await asyncio.to_thread(merged.prepare)
         self._metrics.kpi_series.set(sum(one.series for one in self._snapshot.kpis.values()))
         if fresh:
             self.refreshed_at = now
         return self._snapshot
+
+    async def _is_complete(self, connection: Connection) -> bool:
+        timeout = self._settings.kpi_timeout
+        return not await read_lacks(connection, self._fingerprint, timeout)
 
     async def _refresh_all(
         self, ranked: bool, chosen: list[Window], now: datetime, most_series: int = 0

@@ -96,9 +96,13 @@ def render(kpi: KpiFile, rows: Iterable[Row], limit: int | None = None) -> Rende
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Every KPI's last good samples. A scrape copies its bytes."""
+    """Every KPI's last good samples. A scrape copies its bytes.
+
+    `complete`: whether they are of the whole history; None where nothing was computed.
+    """
 
     kpis: Mapping[str, Rendered]
+    complete: bool | None = None
 
     def _text(self, *, openmetrics: bool) -> bytes:
         parts = []

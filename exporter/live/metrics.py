@@ -17,6 +17,7 @@ from prometheus_client.process_collector import ProcessCollector
 from exporter import __version__
 from exporter.ghl import KNOWN_EVENTS
 from exporter.inbox.event import GHL, WORKFLOW
+from exporter.live.history_gauge import HistoryGauge
 from exporter.live.labels import OTHER, CappedLabel
 from exporter.live.spool_gauges import SpoolGauges
 from exporter.slo import ANSWER_WITHIN_SECONDS
@@ -192,6 +193,8 @@ class LiveMetrics:
         self.leader = gauge(
             "leader", "1 where this copy projects events and publishes KPIs, 0 elsewhere."
         )
+        self.history = HistoryGauge()
+        registry.register(self.history)
         self.rebuild_due = gauge(
             "rebuild_due",
             "1 where the facts were made by other settings than these, or by an older version.",

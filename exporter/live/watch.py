@@ -8,6 +8,7 @@ import structlog
 from exporter.availability import Availability
 from exporter.cache.redis import Cache
 from exporter.database.errors import DATABASE_ERRORS
+from exporter.inbox.history import read_lacks
 from exporter.inbox.inbox import Inbox
 from exporter.inbox.spool import SpoolUnavailable
 from exporter.live.metrics import LiveMetrics
@@ -34,8 +35,17 @@ class Watch:
     """Keeps the gauges of the inbox and of what the service stands on."""
 
     def __init__(
-        self, pool: asyncpg.Pool, cache: Cache, inbox: Inbox, metrics: LiveMetrics
+        self,
+        pool: asyncpg.Pool,
+        cache: Cache,
+        inbox: Inbox,
+        metrics: LiveMetrics,
+        fingerprint: str,
     ) -> None:
+        """`fingerprint`: of the rules that facts should be made by."""
+        self._fingerprint = fingerprint
+        self.lacks: tuple[str, ...] = ()
+        """What figures lack, in words."""
         self._pool = pool
         self._cache = cache
         self._metrics = metrics
@@ -66,6 +76,7 @@ class Watch:
         try:
             async with self._pool.acquire(timeout=_TIMEOUT) as connection:
                 row = await connection.fetchrow(_BACKLOG, timeout=_TIMEOUT)
+                self.lacks = await read_lacks(connection, self._fingerprint, _TIMEOUT)
                 erased = await connection.fetch(_ERASED, timeout=_TIMEOUT)
                 self._metrics.forget_locations(frozenset(row["location_id"] for row in erased))
                 if not self._knows_locations:

@@ -14,6 +14,7 @@ from exporter.inbox.inbox import Inbox
 from exporter.kpis.definitions import all_kpis
 from exporter.kpis.refresh import KpiRefresher
 from exporter.live.metrics import LiveMetrics, gauge_value
+from exporter.live.watch import Watch
 from exporter.settings import Settings
 
 _PAGE = """<!doctype html>
@@ -35,8 +36,10 @@ li::before {{ position: absolute; left: 0; font-weight: 700; width: 1.3rem; text
 .bad::before {{ content: "✗"; color: light-dark(#cf222e, #ff7b72); }}
 code {{ font-size: .92em; }} small, .muted {{ opacity: .72; }}
 a {{ color: inherit; }}
+.banner {{ padding: .6rem .9rem; border-radius: .3rem; font-weight: 600;
+  color: light-dark(#7a3b02, #f0c38e); background: light-dark(#fdf0dc, #3d2a10); }}
 </style></head><body>
-<h1>ghl-exporter <small>{version}</small></h1>
+<h1>ghl-exporter <small>{version}</small></h1>{banner}
 <p class="summary">{summary}</p>
 <h2>State</h2><ul>{lines}</ul>
 <h2>Where to go</h2><ul>{links}</ul>
@@ -62,6 +65,7 @@ class Landing:
         inbox: Inbox,
         kpis: KpiRefresher,
         metrics: LiveMetrics,
+        watch: Watch,
         availabilities: Sequence[Availability] = (),
         redis: Availability | None = None,
     ) -> None:
@@ -70,6 +74,7 @@ class Landing:
         self._inbox = inbox
         self._kpis = kpis
         self._metrics = metrics
+        self._watch = watch
         self._availabilities = availabilities
         self._redis = redis
 
@@ -159,12 +164,7 @@ class Landing:
             lines.append(
                 Line("warn", f"Events in quarantine: {quarantined:,} (ghl-exporter replay).")
             )
-        if gauge_value(self._metrics.rebuild_due):
-            lines.append(
-                Line(
-                    "warn", "Facts are of other settings or an older version: ghl-exporter rebuild."
-                )
-            )
+        lines += [Line("warn", text) for text in self._history()]
         if self._kpis.refreshed_at is None:
             text = "KPIs are published by another copy, or not computed yet."
             lines.append(Line("warn" if gauge_value(self._metrics.leader) else "good", text))
@@ -176,6 +176,12 @@ class Landing:
             if failed:
                 lines.append(Line("bad", f"{failed} KPI queries have never succeeded."))
         return lines
+
+    def _history(self) -> list[str]:
+        """Return a sentence where figures are not of the whole history."""
+        if not self._watch.lacks:
+            return []
+        return [f"Figures are not final, and there is no grade: {'; '.join(self._watch.lacks)}."]
 
     async def page(self, request: web.Request) -> web.Response:
         """Show the state and links."""
@@ -201,8 +207,14 @@ class Landing:
         body = _PAGE.format(
             version=html.escape(__version__),
             summary=summary,
+            banner="".join(
+                f'<p class="banner" role="status">{html.escape(text)}</p>'
+                for text in self._history()
+            ),
             lines="".join(
-                f'<li class="{line.state}">{html.escape(line.text)}</li>' for line in lines
+                f'<li class="{line.state}">{html.escape(line.text)}</li>'
+                for line in lines
+                if line.text not in self._history()
             ),
             links="".join(
                 f'<li><a href="{url}"><code>{url}</code></a> — {html.escape(text)}</li>'

@@ -6,7 +6,7 @@ from exporter.inbox.event import GHL
 from exporter.kpis.grade import GRADE_PARTS
 from grafana import targets
 from grafana.board import Board, Line
-from grafana.boards.state import updated
+from grafana.boards.state import final, updated
 from grafana.boards.waiting import last_came
 from grafana.fields import (
     COLOURED,
@@ -312,7 +312,7 @@ def board() -> Board:
         title="Executive summary",
         about="How are we doing, what changed, who needs help, and are the figures fresh?",
         lines=[
-            Line(3, [(14, text(_HOW_TO_READ)), (5, updated()), (5, came)]),
+            Line(3, [(10, text(_HOW_TO_READ)), (6, final()), (4, updated()), (4, came)]),
             Line(7, [(24, _scoreboard())]),
             row("$location", repeat="location"),
             Line(8, [(4, _grade()), (4, _score()), (6, _score_over_time()), (10, _parts())]),

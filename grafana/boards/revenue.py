@@ -2,6 +2,7 @@
 
 from grafana import targets
 from grafana.board import Board, Line
+from grafana.boards.state import final
 from grafana.fields import (
     COUNT,
     MONEY,
@@ -202,6 +203,7 @@ def board() -> Board:
         title="Revenue and pipeline",
         about="Revenue and deals, the funnel, the AI's part, the open pipeline.",
         lines=[
+            Line(2, [(24, final())]),
             Line(8, [(24, _figures())]),
             Line(9, [(8, panel) for panel in _over_time()]),
             row("Where leads get lost"),

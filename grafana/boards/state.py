@@ -170,6 +170,26 @@ def facts() -> ExactPanel:
     )
 
 
+def final() -> ExactPanel:
+    """Return whether figures are of the whole history, as a banner."""
+    said = {"1": "of the whole history", "0": "NOT FINAL: of a part of the history"}
+    return stat(
+        "Figures",
+        "Not final: events wait, an import has not come to its end, or a rebuild is due; the"
+        " exporter's page says which. Meanwhile there is no grade.",
+        now(_while_led("min(ghl_exporter_history_complete)"), "figures"),
+        field(
+            "none",
+            mappings=words(
+                {**said, _NONE: "no instance leads"}, {"1": MUTED, "0": BAD, _NONE: BAD}
+            ),
+            thresholds=steps((None, MUTED)),
+        ),
+        text="value",
+        colour="background_solid",
+    )
+
+
 def updated() -> ExactPanel:
     """Return when the figures were last computed."""
     newest = f'1000 * max({_SUCCESS}{{kpi="leads_and_revenue"}} > 0)'
