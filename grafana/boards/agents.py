@@ -283,7 +283,7 @@ def board() -> Board:
         about="The leaderboard, speed to lead, and one agent in detail.",
         with_agent=True,
         lines=[
-            Line(2, [(24, final())]),
+            Line(3, [(24, final())]),
             Line(13, [(24, _leaderboard())]),
             Line(11, [(24, _needs_help())]),
             Line(7, [(24, _speed())]),

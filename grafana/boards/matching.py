@@ -155,7 +155,7 @@ def board() -> Board:
         title="Property matching",
         about="Recommendations, what contacts made of them, and whether the score says anything.",
         lines=[
-            Line(2, [(24, final())]),
+            Line(3, [(24, final())]),
             Line(5, [(6, panel) for panel in _stats()]),
             Line(9, [(12, _over_time()), (12, _interactions())]),
             row("How the locations differ"),

@@ -203,7 +203,7 @@ def board() -> Board:
         title="Revenue and pipeline",
         about="Revenue and deals, the funnel, the AI's part, the open pipeline.",
         lines=[
-            Line(2, [(24, final())]),
+            Line(3, [(24, final())]),
             Line(8, [(24, _figures())]),
             Line(9, [(8, panel) for panel in _over_time()]),
             row("Where leads get lost"),

@@ -27,6 +27,8 @@ _FRESH_SECONDS = (
 )
 # In place of a value: a copy answers and says why there is none.
 _NONE = "-1"
+# The background of a state that needs nobody's look.
+_PLAIN = "transparent"
 _NO_LEADER = words({_NONE: "no instance leads"}, {_NONE: BAD})
 _LED = "max(ghl_exporter_leader)"
 _SUCCESS = "ghl_exporter_kpi_last_success_timestamp_seconds"
@@ -181,9 +183,9 @@ def final() -> ExactPanel:
         field(
             "none",
             mappings=words(
-                {**said, _NONE: "no instance leads"}, {"1": MUTED, "0": BAD, _NONE: BAD}
+                {**said, _NONE: "no instance leads"}, {"1": _PLAIN, "0": BAD, _NONE: BAD}
             ),
-            thresholds=steps((None, MUTED)),
+            thresholds=steps((None, _PLAIN)),
         ),
         text="value",
         colour="background_solid",
