@@ -5,14 +5,21 @@ from typing import Any
 
 from exporter.slo import SERVICE
 
-# External labels of Prometheus say where this installation has its runbooks and its boards.
-RUNBOOKS = "{{ $externalLabels.runbooks }}"
-BOARDS = "{{ $externalLabels.grafana }}/d"
 # Executives know a location by its name. Where nothing tells it, the id has to do.
 LOCATION = (
     '{{ with printf "ghl_location_info{location=%q}" $labels.location | query }}'
     '{{ . | first | label "name" }}{{ else }}{{ $labels.location }}{{ end }}'
 )
+
+
+def link(label: str, rest: str) -> str:
+    """Return a link below what an external label of Prometheus says; nothing where it is not set.
+
+    `runbooks` and `grafana` say where this installation has its runbooks and its boards. Without
+    them a link would begin with its path, and lead nowhere; an empty one is left out of messages.
+    """
+    return f"{{{{ with $externalLabels.{label} }}}}{{{{ . }}}}/{rest}{{{{ end }}}}"
+
 
 PAGE, TICKET = "page", "ticket"
 ON_CALL, BUSINESS = "on-call", "business"
@@ -52,7 +59,7 @@ class Alert:
             "annotations": {
                 "summary": self.summary,
                 "description": self.description,
-                "runbook_url": f"{RUNBOOKS}/{self.name}.md",
-                "dashboard_url": f"{BOARDS}/{self.board}{place}",
+                "runbook_url": link("runbooks", f"{self.name}.md"),
+                "dashboard_url": link("grafana", f"d/{self.board}{place}"),
             },
         }

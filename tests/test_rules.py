@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from unittest.mock import ANY
 
 import asyncpg
 import promql_parser as promql
@@ -112,13 +113,60 @@ def test_an_alert_says_what_it_is_and_who_is_told(name: str) -> None:
     rule = ALERTS[name]
     assert set(rule["annotations"]) == _ANNOTATIONS
     assert all(text.strip() for text in rule["annotations"].values())
-    assert rule["annotations"]["runbook_url"].endswith(f"/{name}.md")
+    assert f"/{name}.md" in rule["annotations"]["runbook_url"]
     labels = rule["labels"]
     assert labels["service"] == SERVICE
     assert labels["team"] in {"on-call", "business"}
     assert labels["severity"] in {"page", "ticket", "none"}
     # Nobody is woken for the business.
     assert labels["team"] == "on-call" or labels["severity"] == "ticket"
+
+
+@needs_promtool
+@pytest.mark.parametrize(
+    "external", [{}, {"grafana": "", "runbooks": ""}, {"grafana": "https://g", "runbooks": "r"}]
+)
+def test_a_link_is_given_only_where_it_leads_somewhere(
+    external: dict[str, str], tmp_path: Path
+) -> None:
+    """A link without its beginning is broken, and an empty one is left out of messages."""
+    links = {
+        name: {kind: rule["annotations"][kind] for kind in ("runbook_url", "dashboard_url")}
+        for name, rule in ALERTS.items()
+    }
+    always = [
+        {"alert": name, "expr": "vector(1)", "annotations": annotations}
+        for name, annotations in links.items()
+    ]
+    (tmp_path / "always.yml").write_text(
+        yaml.safe_dump({"groups": [{"name": "always", "rules": always}]})
+    )
+
+    def leads(name: str) -> dict[str, str]:
+        if not external.get("grafana"):
+            return dict.fromkeys(links[name], "")
+        board = re.search(r"/d/[a-z-]+", links[name]["dashboard_url"])
+        assert board
+        place = "?var-location=" * ("var-location" in links[name]["dashboard_url"])
+        return {"runbook_url": f"r/{name}.md", "dashboard_url": f"https://g{board[0]}{place}"}
+
+    told = [
+        {
+            "alertname": name,
+            "eval_time": "0s",
+            "exp_alerts": [{"exp_labels": {}, "exp_annotations": leads(name)}],
+        }
+        for name in links
+    ]
+    (tmp_path / "test.yml").write_text(
+        yaml.safe_dump(
+            {
+                "rule_files": ["always.yml"],
+                "tests": [{"interval": "1m", "external_labels": external, "alert_rule_test": told}],
+            }
+        )
+    )
+    assert promtool("test", "rules", tmp_path / "test.yml") == (0, ANY)
 
 
 def test_each_burn_can_happen() -> None:
