@@ -26,7 +26,6 @@ from tests.test_landing import lines
 
 BASE = "/api/business-metrics"
 COMPLETE = "ghl_exporter_history_complete"
-NOW = datetime.now(UTC)
 NOT_FINAL = "Figures are not final, and there is no grade: "
 # Each answer that has figures.
 ANSWERS = (
@@ -39,9 +38,11 @@ ANSWERS = (
 )
 
 
-def lead(name: str, received_at: datetime = NOW) -> InboxEvent:
-    body = {"type": "ContactCreate", "locationId": "loc", "id": name, "dateAdded": NOW.isoformat()}
-    return received(json.dumps(body).encode(), "ghl", received_at)
+def lead(name: str, ago: timedelta = timedelta()) -> InboxEvent:
+    """Return a lead that came just now, or so long ago."""
+    now = datetime.now(UTC)
+    body = {"type": "ContactCreate", "locationId": "loc", "id": name, "dateAdded": now.isoformat()}
+    return received(json.dumps(body).encode(), "ghl", now - ago)
 
 
 class Asker:
@@ -108,7 +109,7 @@ async def test_while_events_wait_for_long_nothing_is_final(
     await store(connection, [lead("second")])
     await asyncio.sleep(1.5)
     await asker.says(complete=True)
-    await store(connection, [lead(f"old-{n}", NOW - timedelta(minutes=5)) for n in range(7)])
+    await store(connection, [lead(f"old-{n}", timedelta(minutes=5)) for n in range(7)])
     # Other questions than were asked before: those answers are kept, and were final.
     await wait_until(lambda: asker.service.metrics().get(COMPLETE) == 0)
     assert not asker.graded()

@@ -142,7 +142,7 @@ COMMANDS: list[dict[str, Any]] = [
     {"command": "keys", "action": "create", "name": "n", "scopes": "read", "locations": "*"},
     {"command": "rebuild", "dry_run": False, "forget_dropped": False},
     {"command": "replay", "location": None},
-    {"command": "import", "file": Path("/dev/null"), "location": ""},
+    {"command": "import", "file": Path("/dev/null"), "location": "", "forget": False},
     {"command": "erase", "location": "a", "accept_again": False, "dry_run": False, "yes": True},
 ]
 
