@@ -3,8 +3,8 @@ SHELL := /bin/sh
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Most tests wait for servers. A file stays together: its servers are shared.
-PARALLEL := -n 3 --dist loadfile
+# Most tests wait for servers, so two of them share a core. A file stays together, with its servers.
+PARALLEL := -n 4 --dist loadfile
 
 .DEFAULT_GOAL := help
 .PHONY: help demo up down test test-fast lint format rules boards docs lock clean
