@@ -145,6 +145,21 @@ async def test_it_only_reads_unless_it_is_told_twice(
     assert await connection.fetchval("SELECT count(*) FROM erased_locations") == 0
 
 
+@pytest.mark.parametrize("also", [(), ("--write-to-this-service",)])
+async def test_a_location_that_is_not_there_is_named_before_anything_is_written(
+    running: Service, connection: asyncpg.Connection, tmp_path: Path, also: tuple[str, ...]
+) -> None:
+    key = await create_key(connection, "all", ["admin"], ["*"])
+    flags = ("--url", running.url, "--location-id", "no where", *also)
+    status, said = await _run(tmp_path, *flags, GHL_EXPORTER_KEY=key)
+    assert status == 1
+    assert said.split("\n") == [
+        "wrong  --location-id: the service knows no location 'no where'",
+        "",
+    ]
+    assert await connection.fetchval("SELECT count(*) FROM erased_locations") == 0
+
+
 async def test_it_reads_metrics_with_their_token(
     make_service: MakeService, connection: asyncpg.Connection, database_url: str, tmp_path: Path
 ) -> None:

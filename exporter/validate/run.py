@@ -26,6 +26,7 @@ from exporter.validate.service import (
     own_location,
     require_erasing,
     require_key,
+    require_location,
 )
 from exporter.validate.target import Target, ValidateError
 
@@ -124,6 +125,8 @@ async def _check_until_stopped(
             await check_database(report, target)
         if options.demo_data:
             await write_demo_data(report, target, progress, options.days)
+        if options.location_id is not None:
+            await require_location(session, target.api_key, options.location_id)
         if not (target.own or options.write_to_this_service):
             for name in ("a story, tracked and found", "webhooks"):
                 report.add("functions", name, None, "writes: add --write-to-this-service")

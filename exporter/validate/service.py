@@ -39,6 +39,10 @@ def _place(location_id: str) -> str:
     return f"{BASE}/locations/{quote(location_id, safe='')}"
 
 
+def _summary(location_id: str) -> str:
+    return f"{BASE}/summary/{quote(location_id, safe='')}"
+
+
 async def require_key(session: aiohttp.ClientSession, key: str) -> None:
     """Raise ValidateError unless a ghl-exporter answers, and lets the key read."""
     status, detail = await _ask(session, "GET", f"{BASE}/health", key)
@@ -92,10 +96,18 @@ async def find_location(session: aiohttp.ClientSession, key: str) -> str | None:
     # What was erased just now still has series, and is not found; other keys have other locations.
     for label in islice(shown, _TRIED_LOCATIONS):
         location_id = re.sub(r"\\(.)", r"\1", label)
-        path = f"{BASE}/summary/{quote(location_id, safe='')}"
-        if (await _ask(session, "GET", path, key))[0] == 200:
+        if (await _ask(session, "GET", _summary(location_id), key))[0] == 200:
             return location_id
     return None
+
+
+async def require_location(session: aiohttp.ClientSession, key: str, location_id: str) -> None:
+    """Raise ValidateError unless the service knows a location that the key may see."""
+    status, detail = await _ask(session, "GET", _summary(location_id), key)
+    if status == 404:
+        raise ValidateError(f"--location-id: the service knows no location {location_id!r}")
+    if status != 200:
+        raise ValidateError(_why(status, detail, "read"))
 
 
 @asynccontextmanager
