@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from exporter.slo import SERVICE
+from exporter.domain.slo import SERVICE
 
 # Executives know a location by its name. Where nothing tells it, the id has to do.
 LOCATION = (

@@ -1,7 +1,7 @@
 """Alerts on the objectives' error budgets: one for a fast burn, one for a slow one."""
 
 from alerts.alert import PAGE, TICKET, Alert
-from exporter.slo import (
+from exporter.domain.slo import (
     BUDGET_DAYS,
     BURNS,
     LEAST_BAD_EVENTS,

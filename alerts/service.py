@@ -4,7 +4,7 @@ The scrape job is named ghl-exporter.
 """
 
 from alerts.alert import PAGE, TICKET, Alert
-from exporter.slo import FRESH_INTERVALS, FRESH_SLACK_SECONDS, SERVICE
+from exporter.domain.slo import FRESH_INTERVALS, FRESH_SLACK_SECONDS, SERVICE
 
 _HEALTH, _SLA = "ghl-health", "ghl-webhook-sla"
 # The same hour of last week had this many webhooks: then silence says something.

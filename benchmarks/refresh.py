@@ -34,11 +34,11 @@ from exporter.inbox.store import insert_events
 from exporter.kpis.definitions import all_kpis
 from exporter.kpis.refresh import KpiRefresher, query_kpi
 from exporter.kpis.windows import windows
-from exporter.live.metrics import LiveMetrics
+from exporter.projection.fact_settings import Rules
 from exporter.projection.projector import Projector
 from exporter.projection.rollups import ROLLUPS, TouchedCells
-from exporter.projection.rules import Rules
 from exporter.settings import Settings, load_settings
+from exporter.telemetry.metrics import LiveMetrics
 
 _STORE_BATCH = 2000
 _LONGEST_WINDOW = 90

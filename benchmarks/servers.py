@@ -15,17 +15,17 @@ from aiohttp import web
 
 from benchmarks.load import pin
 from exporter.database.connect import create_pool
-from exporter.inbox.event import InboxEvent
+from exporter.domain.event import InboxEvent
+from exporter.http.body import BodyReader
+from exporter.http.refusal_log import RefusalLog
 from exporter.inbox.inbox import Outcome
 from exporter.inbox.store import insert_events
-from exporter.live.metrics import LiveMetrics
-from exporter.logs import configure_logs
-from exporter.receiver.body import BodyReader
 from exporter.receiver.handlers import Receiver
-from exporter.receiver.refusals import RefusalLog
 from exporter.receiver.signature import ED25519_HEADER, Verifier
-from exporter.setting_values import host_and_port
 from exporter.settings import Settings, load_settings
+from exporter.settings.values import host_and_port
+from exporter.support.logs import configure_logs
+from exporter.telemetry.metrics import LiveMetrics
 
 
 class StoresNothing:

@@ -22,15 +22,16 @@ from pydantic_core import PydanticUndefined
 from alerts.alert import LOCATION
 from alerts.generate import ALERTS, files
 from docs.write import write_or_compare
-from exporter import ghl, slo
-from exporter.api.calls import MODELS
 from exporter.api.track import MOST_CALLS
-from exporter.app import create_app
 from exporter.cli import run
+from exporter.domain import ghl_events as ghl
+from exporter.domain import slo
+from exporter.domain.call_models import MODELS
 from exporter.kpis.definitions import all_kpis, shared_query
-from exporter.live.metrics import LiveMetrics
-from exporter.receiver.signature import GHL_PUBLIC_KEY
+from exporter.service.app import create_app
 from exporter.settings import SECRETS, Settings, load_settings
+from exporter.settings.public_keys import GHL_PUBLIC_KEY
+from exporter.telemetry.metrics import LiveMetrics
 from grafana.board import Line
 from grafana.generate import boards
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from exporter import __version__
-from exporter.logs import configure_logs
-from exporter.output import BrokenOutputError, Output, discard_output, prepare_streams
+from exporter.commands.output import BrokenOutputError, Output, discard_output, prepare_streams
 from exporter.settings import Settings, examine_settings
+from exporter.support.logs import configure_logs
 
 # What a shell reports of a program that SIGPIPE ended.
 _OUTPUT_BROKEN = 141
@@ -238,7 +238,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     settings = loaded.settings
     configure_logs(settings.log_format, settings.log_level)
     if options.command == "check":
-        from exporter.check import run_check  # noqa: PLC0415
+        from exporter.commands.check import run_check  # noqa: PLC0415
 
         return run_check(loaded, output)
     # Without it `serve` goes on, and so does what of `simulate` needs no service.
@@ -261,8 +261,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def _serve(settings: Settings, options: argparse.Namespace, output: Output) -> int:
-    from exporter.serve import run as serve  # noqa: PLC0415 - other commands need no event loop
-    from exporter.sockets import ListenError  # noqa: PLC0415
+    from exporter.service.serve import run as serve  # noqa: PLC0415 - other commands need no event loop
+    from exporter.service.sockets import ListenError  # noqa: PLC0415
 
     del options
     try:
@@ -280,6 +280,6 @@ def _simulate(settings: Settings, options: argparse.Namespace, output: Output) -
 
 
 def _on_database(settings: Settings, options: argparse.Namespace, output: Output) -> int:
-    from exporter.commands import run_command  # noqa: PLC0415
+    from exporter.commands.run import run_command  # noqa: PLC0415
 
     return run_command(settings, options, output)

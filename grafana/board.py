@@ -8,8 +8,8 @@ from typing import Any
 from grafanalib._gen import DashboardEncoder
 from grafanalib.core import Annotations, Dashboard, GridPos, RowPanel, Template, Templating, Time
 
+from exporter.domain.slo import SERVICE
 from exporter.kpis.windows import EXPORTED_DAYS
-from exporter.slo import SERVICE
 from grafana.panels import ExactPanel
 from grafana.queries import TITLED
 

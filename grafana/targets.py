@@ -1,8 +1,8 @@
 """What is aimed at: one constant for each target, from the settings and the objectives."""
 
-from exporter.kpis.grade import GRADE_PARTS
+from exporter.domain.grade import GRADE_PARTS
+from exporter.domain.slo import SLOS
 from exporter.settings import Settings
-from exporter.slo import SLOS
 
 _DEFAULTS = {name: field.default for name, field in Settings.model_fields.items()}
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from exporter import slo
-from exporter.slo import SLOS, Slo
+from exporter.domain import slo
+from exporter.domain.slo import SLOS, Slo
 from recording_rules.figures import (
     BASELINE,
     BASELINE_WEEKS,

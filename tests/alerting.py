@@ -22,7 +22,7 @@ import yaml
 from alerts.alert import Alert
 from alerts.generate import ALERTS
 from exporter.demo.servers import Alertmanager
-from exporter.slo import SERVICE
+from exporter.domain.slo import SERVICE
 
 FOLDER = Path(__file__).parents[1] / "alerts" / "alertmanager"
 CONFIG = FOLDER / "alertmanager.yml"

@@ -9,19 +9,19 @@ import orjson
 from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
-from exporter.api.kpi_answers import files_of
-from exporter.inbox.event import BACKFILL, GHL, PLATFORM, InboxEvent
+from exporter.api.responses import files_of
+from exporter.domain.envelope import Envelope, read_call, read_opportunity, read_webhook
+from exporter.domain.event import BACKFILL, GHL, PLATFORM, InboxEvent
 from exporter.inbox.store import insert_events
 from exporter.kpis.definitions import answered_kpis
 from exporter.kpis.refresh import query_kpi
 from exporter.kpis.snapshot import Rendered, render
 from exporter.kpis.windows import windows
-from exporter.live.metrics import LiveMetrics
+from exporter.projection.fact_settings import Rules
 from exporter.projection.projector import Projector
 from exporter.projection.rows import DERIVED_TABLES
-from exporter.projection.rules import Rules
-from exporter.receiver.envelope import Envelope, read_call, read_opportunity, read_webhook
 from exporter.settings import Settings
+from exporter.telemetry.metrics import LiveMetrics
 
 NOW = datetime(2030, 1, 1, tzinfo=UTC)
 

@@ -14,7 +14,7 @@ import asyncpg
 import orjson
 
 from exporter.demo.servers import EmbeddedPostgres
-from exporter.receiver.envelope import read_webhook
+from exporter.domain.envelope import read_webhook
 
 from .conftest import TEMPLATE, Service, Signer, free_port
 

@@ -17,8 +17,8 @@ from exporter.api.keys import create_key
 from exporter.database.connect import connect
 from exporter.database.migrations import migrate
 from exporter.demo.servers import EmbeddedPostgres
+from exporter.erasure.rows import erase_location
 from exporter.inbox.partitions import create_partitions
-from exporter.projection.erase import erase_location
 from exporter.settings import load_settings
 from tests.conftest import MakeService, Signer, wait_until
 from tests.projecting import project_all, store

@@ -14,8 +14,8 @@ import pytest
 
 from alerts.generate import ALERTS
 from exporter.demo.agency import DEFAULT_LOCATIONS
-from exporter.live.metrics import DURATION_BUCKETS
-from exporter.slo import ANSWER_WITHIN_SECONDS, BURNS, SLOS
+from exporter.domain.slo import ANSWER_WITHIN_SECONDS, BURNS, SLOS
+from exporter.telemetry.metrics import DURATION_BUCKETS
 from grafana import targets
 from grafana.generate import boards
 from tests.conftest import SHARED, needs_shared

@@ -12,10 +12,10 @@ from aiohttp.test_utils import make_mocked_request
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.receiver.body import SMALL_BODY, BodyMemory, NoMemory
-from exporter.receiver.clients import Clients, key_of
-from exporter.receiver.inflate import BadEncoding, Decoder, TooLarge
-from exporter.receiver.refusals import RefusalLog
+from exporter.http.body import SMALL_BODY, BodyMemory, NoMemory
+from exporter.http.client_address import Clients, key_of
+from exporter.http.inflate import BadEncoding, Decoder, TooLarge
+from exporter.http.refusal_log import RefusalLog
 
 LIMIT = 10_000
 

@@ -11,7 +11,7 @@ import pytest
 from redis.asyncio import Redis
 
 from exporter.demo.servers import EmbeddedValkey
-from exporter.inbox.event import InboxEvent
+from exporter.domain.event import InboxEvent
 from tests.conftest import MakeService, wait_until
 from tests.projecting import received, store, tracked
 

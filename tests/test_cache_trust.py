@@ -13,11 +13,11 @@ from aiohttp.test_utils import TestClient
 from redis.asyncio import Redis
 
 from exporter.api.keys import create_key
-from exporter.app import create_app
 from exporter.cache.redis import Cache
 from exporter.cache.seal import Seal
 from exporter.database.connect import create_pool
 from exporter.demo.servers import EmbeddedValkey
+from exporter.service.app import create_app
 from exporter.settings import load_settings
 from tests.projecting import project_all, received, store
 

@@ -10,12 +10,12 @@ import asyncpg
 import pytest
 
 from exporter.api.keys import create_key
-from exporter.api.kpi_answers import ENDPOINTS
-from exporter.app import create_app
-from exporter.inbox.event import InboxEvent
+from exporter.api.responses import ENDPOINTS
+from exporter.domain.event import InboxEvent
 from exporter.kpis.definitions import answered_kpis
+from exporter.projection.fact_settings import Rules
 from exporter.projection.rebuild import rebuild
-from exporter.projection.rules import Rules
+from exporter.service.app import create_app
 from exporter.settings import Settings, load_settings
 from tests.conftest import SHARED, needs_shared
 from tests.projecting import (

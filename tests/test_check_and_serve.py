@@ -14,12 +14,12 @@ import orjson
 import pytest
 from redis.asyncio import Redis
 
-from exporter.app import create_app
 from exporter.cache.redis import KEY_KINDS
 from exporter.database.connect import connect
 from exporter.database.errors import DatabaseUnavailableError
 from exporter.demo.servers import EmbeddedPostgres, EmbeddedValkey
 from exporter.inbox.store import insert_events
+from exporter.service.app import create_app
 from exporter.settings import FALLBACKS, SECRETS, Settings, examine_settings, load_settings
 from tests.conftest import MakeService, Service, Signer, free_port, wait_until
 from tests.projecting import received

@@ -13,8 +13,8 @@ import pytest
 from exporter.api.keys import create_key, revoke_key
 from exporter.client import AsyncClient, Client, ClientError
 from exporter.client.types import ConversionStage, Interaction, Stage
-from exporter.stages import STAGES
-from exporter.tracking import INTERACTIONS
+from exporter.domain.platform_calls import INTERACTIONS
+from exporter.domain.stages import STAGES
 from tests.conftest import MakeService, Service, wait_until
 
 ABSENCE = float(os.environ.get("ABSENCE", "10"))

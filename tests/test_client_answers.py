@@ -12,7 +12,7 @@ from aiohttp import web
 from exporter.api.keys import create_key
 from exporter.client import AsyncClient, ClientError
 from exporter.client.log import Throttle, log
-from exporter.client.outbox import Outbox
+from exporter.client.send_queue import Outbox
 from exporter.client.sender import Sender
 from tests.conftest import MakeService, free_port, wait_until
 

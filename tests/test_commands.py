@@ -15,8 +15,8 @@ from exporter.database.connect import connect
 from exporter.database.migrations import all_migrations
 from exporter.demo.servers import EmbeddedPostgres
 from exporter.inbox.partitions import create_partitions, drop_old_partitions
+from exporter.projection.fact_settings import Rules
 from exporter.projection.rebuild import RebuildRefused, rebuild
-from exporter.projection.rules import Rules
 from exporter.settings import SettingsError, load_settings
 from tests.conftest import MakeService, Service, Signer, wait_until
 from tests.projecting import dump, project_all, received, store

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from aiohttp import web
 
-from exporter.descriptors import connection_limit
-from exporter.live.metrics import LiveMetrics
+from exporter.http.client_address import Clients
+from exporter.http.refusal_log import RefusalLog
 from exporter.receiver import connections as module
-from exporter.receiver.clients import Clients
 from exporter.receiver.connections import Connections
-from exporter.receiver.refusals import RefusalLog
+from exporter.service.descriptors import connection_limit
+from exporter.service.sockets import own_socket
 from exporter.settings import load_settings
-from exporter.sockets import own_socket
+from exporter.telemetry.metrics import LiveMetrics
 
 from .conftest import MakeService, Service, Signer, free_port, wait_until
 from .sender import GHL_PATH, Answer, contact, exchange, head, parse, read_all

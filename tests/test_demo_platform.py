@@ -2,10 +2,10 @@
 
 from datetime import UTC, datetime, timedelta
 
-from exporter import tracking
-from exporter.api.calls import MODELS
 from exporter.demo.agency import Agency, Delivery
 from exporter.demo.platform import REACTION_HORIZON, PlatformCall, body_of, stream
+from exporter.domain import platform_calls
+from exporter.domain.call_models import MODELS
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
 DAYS = timedelta(days=5)
@@ -27,11 +27,11 @@ def test_every_call_is_one_that_the_exporter_takes_and_every_kind_is_there() -> 
     calls = [told for told in _all(START, START + DAYS) if isinstance(told, PlatformCall)]
     for call in calls:
         MODELS[call.call].model_validate(body_of(call))
-    assert {call.call for call in calls} == set(tracking.CALLS)
+    assert {call.call for call in calls} == set(platform_calls.CALLS)
     keys = [(call.call, call.body["idempotency_key"]) for call in calls]
     assert len(set(keys)) == len(keys)
     interactions = {c.body["interaction_type"] for c in calls if "interaction_type" in c.body}
-    assert interactions == set(tracking.INTERACTIONS)
+    assert interactions == set(platform_calls.INTERACTIONS)
 
 
 def test_what_follows_from_a_webhook_follows_within_the_horizon() -> None:
@@ -39,12 +39,12 @@ def test_what_follows_from_a_webhook_follows_within_the_horizon() -> None:
     made = {
         call.body["recommendation_id"]: call.at
         for call in _all(START, START + DAYS)
-        if isinstance(call, PlatformCall) and call.call == tracking.PROPERTY_RECOMMENDATION
+        if isinstance(call, PlatformCall) and call.call == platform_calls.PROPERTY_RECOMMENDATION
     }
     done = [
         call
         for call in _all(START, START + DAYS)
-        if isinstance(call, PlatformCall) and call.call == tracking.PROPERTY_INTERACTION
+        if isinstance(call, PlatformCall) and call.call == platform_calls.PROPERTY_INTERACTION
     ]
     known = [call for call in done if call.body["recommendation_id"] in made]
     assert len(known) > 100

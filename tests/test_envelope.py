@@ -14,13 +14,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from exporter.fields import MAX_ID_BYTES, Unreadable, clean_number, clean_text, parse_json
-from exporter.ghl import APPOINTMENT, FAMILY_OF_EVENT, KNOWN_EVENTS
-from exporter.inbox.event import GHL, InboxEvent, StoredEvent
-from exporter.inbox.store import insert_events
-from exporter.projection.interpret import Poison, interpret
-from exporter.projection.rules import Rules
-from exporter.receiver.envelope import (
+from exporter.domain.envelope import (
     UNREADABLE_EVENT,
     Envelope,
     IncompleteError,
@@ -28,6 +22,18 @@ from exporter.receiver.envelope import (
     read_webhook,
     read_workflow,
 )
+from exporter.domain.event import GHL, InboxEvent, StoredEvent
+from exporter.domain.ghl_events import APPOINTMENT, FAMILY_OF_EVENT, KNOWN_EVENTS
+from exporter.domain.json_fields import (
+    MAX_ID_BYTES,
+    Unreadable,
+    clean_number,
+    clean_text,
+    parse_json,
+)
+from exporter.inbox.store import insert_events
+from exporter.projection.fact_settings import Rules
+from exporter.projection.interpret import Poison, interpret
 from exporter.settings import load_settings
 
 from .conftest import SHARED, needs_shared

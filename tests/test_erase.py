@@ -15,13 +15,13 @@ from exporter.api.keys import create_key
 from exporter.database.connect import connect
 from exporter.database.locks import REBUILD_LOCK
 from exporter.demo.servers import EmbeddedValkey
-from exporter.inbox.event import InboxEvent
+from exporter.domain.event import InboxEvent
+from exporter.erasure.rows import EraseRefusedError, count_rows, erase_location
 from exporter.inbox.partitions import create_partitions
-from exporter.live.metrics import LiveMetrics
-from exporter.projection.erase import EraseRefusedError, count_rows, erase_location
+from exporter.projection.fact_settings import Rules
 from exporter.projection.rebuild import rebuild
-from exporter.projection.rules import Rules
 from exporter.settings import load_settings
+from exporter.telemetry.metrics import LiveMetrics
 from tests.conftest import MakeService, Service, Signer, wait_until
 from tests.projecting import dump, found, project_all, received, store, tracked
 from tests.sender import Sender, contact

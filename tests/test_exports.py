@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestClient
 
 from exporter.api import download
 from exporter.api.keys import create_key
-from exporter.app import create_app
+from exporter.service.app import create_app
 from exporter.settings import load_settings
 
 BASE = "/api/business-metrics"

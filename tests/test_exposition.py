@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_plain
 
-from exporter.app import create_app
 from exporter.demo.servers import Prometheus
-from exporter.ghl import KNOWN_EVENTS
-from exporter.gzip_member import compress_first, gzip_member
+from exporter.domain.ghl_events import KNOWN_EVENTS
+from exporter.http.gzip_member import compress_first, gzip_member
 from exporter.inbox.inbox import Inbox
+from exporter.service.app import create_app
 from exporter.settings import load_settings
 from tests.conftest import MakeService, Service, Signer, wait_until
 from tests.sender import Sender, contact

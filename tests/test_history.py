@@ -17,7 +17,7 @@ import pytest
 from exporter.api.keys import create_key
 from exporter.database.locks import PROJECTION_LOCK
 from exporter.demo.servers import EmbeddedValkey
-from exporter.inbox.event import InboxEvent
+from exporter.domain.event import InboxEvent
 from tests.conftest import MakeService, Service, wait_until
 from tests.projecting import received, store
 from tests.test_commands import command

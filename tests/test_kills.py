@@ -21,8 +21,8 @@ import pytest
 from exporter.database.connect import connect
 from exporter.database.migrations import migrate
 from exporter.demo.servers import EmbeddedPostgres
+from exporter.projection.fact_settings import Rules
 from exporter.projection.rebuild import rebuild
-from exporter.projection.rules import Rules
 from exporter.settings import load_settings
 from tests import oracle
 from tests.conftest import MakeService, Service, Signer, wait_until

@@ -19,8 +19,8 @@ from exporter.kpis.lists import all_lists
 from exporter.kpis.refresh import KpiRefresher
 from exporter.kpis.snapshot import DuplicateLabels, Snapshot, render
 from exporter.kpis.windows import windows
-from exporter.live.metrics import LiveMetrics, gauge_value
 from exporter.settings import load_settings
+from exporter.telemetry.metrics import LiveMetrics, gauge_value
 from tests.conftest import MakeService
 from tests.conftest import Service as RunningService
 

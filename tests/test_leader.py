@@ -14,17 +14,17 @@ from random import Random
 import asyncpg
 import pytest
 
-from exporter.cache.figures import DayFigures
 from exporter.cache.redis import Cache, open_redis
 from exporter.database.connect import connect, create_pool
 from exporter.database.locks import LEADER_LOCK
 from exporter.database.migrations import migrate
 from exporter.demo.servers import EmbeddedPostgres, EmbeddedValkey
 from exporter.kpis.refresh import KpiRefresher
-from exporter.leader import Leader
-from exporter.live.metrics import LiveMetrics, gauge_value
+from exporter.publishing.day_figures import DayFigures
+from exporter.service.leader import Leader
 from exporter.settings import Settings, load_settings
-from exporter.tasks import end_tasks
+from exporter.support.tasks import end_tasks
+from exporter.telemetry.metrics import LiveMetrics, gauge_value
 from tests.conftest import MakeService, Service, Signer, wait_until
 from tests.sender import GHL_PATH, exchange, head
 

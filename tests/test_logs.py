@@ -15,12 +15,12 @@ import structlog
 
 from exporter.api.keys import create_key
 from exporter.database.errors import reason_of
-from exporter.describe import describe_error
-from exporter.live.metrics import LiveMetrics
-from exporter.logs import configure_logs
+from exporter.projection.fact_settings import Rules
 from exporter.projection.projector import Projector
-from exporter.projection.rules import Rules
 from exporter.settings import load_settings
+from exporter.support.error_text import describe_error
+from exporter.support.logs import configure_logs
+from exporter.telemetry.metrics import LiveMetrics
 from tests.conftest import MakeService, Signer, wait_until
 from tests.projecting import store
 from tests.sender import GHL_PATH, Sender, contact, exchange, head

@@ -13,11 +13,11 @@ from exporter.database.connect import connect
 from exporter.database.locks import PROJECTION_LOCK
 from exporter.inbox.inbox import Inbox
 from exporter.inbox.partitions import create_partitions, drop_old_partitions
-from exporter.live.metrics import LiveMetrics
+from exporter.projection.fact_settings import Rules
 from exporter.projection.projector import Projector
 from exporter.projection.rebuild import rebuild
-from exporter.projection.rules import Rules
 from exporter.settings import load_settings
+from exporter.telemetry.metrics import LiveMetrics
 from tests.conftest import wait_until
 from tests.projecting import project_all, received, store
 from tests.sender import contact

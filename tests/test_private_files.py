@@ -15,7 +15,7 @@ from exporter.demo.simulate import make_key
 from exporter.inbox.record import SCHEMA, to_row
 from exporter.inbox.spool import Spool, SpoolUnavailable
 from exporter.inbox.spool_file import JOURNAL_BYTES
-from exporter.private_file import write_private
+from exporter.support.private_file import write_private
 
 from .conftest import MakeService, Signer, wait_until
 from .sender import Sender, contact

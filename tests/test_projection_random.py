@@ -16,13 +16,13 @@ from hypothesis import settings as hypothesis_settings
 
 from exporter.database.connect import connect
 from exporter.demo.servers import EmbeddedPostgres
-from exporter.inbox.event import InboxEvent
-from exporter.live.metrics import LiveMetrics
+from exporter.domain.event import InboxEvent
 from exporter.projection import projector
+from exporter.projection.fact_settings import Rules
 from exporter.projection.project import project_batch
 from exporter.projection.rebuild import rebuild
-from exporter.projection.rules import Rules
 from exporter.settings import Settings, load_settings
+from exporter.telemetry.metrics import LiveMetrics
 from tests import oracle
 from tests.conftest import TEMPLATE, make_template
 from tests.projecting import NOW, clear, dump, kpis, project_all, received, store, tracked

@@ -7,7 +7,7 @@ import asyncpg
 import pytest
 
 from exporter.api.keys import create_key
-from exporter.app import create_app
+from exporter.service.app import create_app
 from exporter.settings import load_settings
 
 BASE = "/api/business-metrics"

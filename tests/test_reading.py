@@ -15,12 +15,12 @@ from aiohttp.test_utils import TestClient
 
 from exporter.api.dashboard import leaves
 from exporter.api.keys import create_key
-from exporter.api.kpi_answers import ENDPOINTS
 from exporter.api.openapi import document
-from exporter.app import METRICS_APP, create_app
+from exporter.api.responses import ENDPOINTS
 from exporter.demo.servers import EmbeddedPostgres, EmbeddedValkey
-from exporter.inbox.event import InboxEvent
+from exporter.domain.event import InboxEvent
 from exporter.kpis.definitions import answered_kpis
+from exporter.service.app import METRICS_APP, create_app
 from exporter.settings import Settings, load_settings
 from tests.conftest import wait_until
 from tests.projecting import project_all, received, store, tracked

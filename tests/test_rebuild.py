@@ -8,9 +8,9 @@ import pytest
 
 from exporter.database.connect import connect
 from exporter.demo.servers import EmbeddedPostgres
+from exporter.projection.fact_settings import Rules
 from exporter.projection.rebuild import rebuild
 from exporter.projection.rows import DERIVED_TABLES
-from exporter.projection.rules import Rules
 from exporter.settings import load_settings
 from tests.conftest import MakeService, Signer, wait_until
 from tests.projecting import dump, project_all, received, store

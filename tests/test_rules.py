@@ -22,7 +22,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.demo.agency import DEFAULT_LOCATIONS, DEMO_PIPELINE_STAGES, Agency
 from exporter.demo.servers import EmbeddedValkey
 from exporter.demo.traffic import write_history
-from exporter.slo import BURNS, SERVICE, SLOS
+from exporter.domain.slo import BURNS, SERVICE, SLOS
 from tests.conftest import MakeService, wait_until
 from tests.promtool import ROOT, RULE_FILES, needs_promtool, promtool
 from tests.rule_cases import WRITTEN, documents

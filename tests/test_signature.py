@@ -15,15 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.receiver.signature import (
-    GHL_PUBLIC_KEY,
     INVALID,
     MISSING,
     Rejected,
-    UnusableKey,
     Verifier,
-    split_pem,
 )
 from exporter.settings import SettingsError, load_settings
+from exporter.settings.public_keys import GHL_PUBLIC_KEY, UnusableKey, split_pem
 
 from .conftest import SHARED, Signer, needs_shared
 

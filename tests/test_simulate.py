@@ -24,8 +24,8 @@ from exporter.demo.platform import stream
 from exporter.demo.servers import EmbeddedPostgres
 from exporter.demo.simulate import make_key, public_half, settings_text
 from exporter.demo.traffic import as_received
-from exporter.receiver.signature import split_pem
 from exporter.settings import load_settings
+from exporter.settings.public_keys import split_pem
 from tests.conftest import TEMPLATE, MakeService, Service, Signer, wait_until
 from tests.projecting import received, store
 from tests.sender import contact

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from exporter.inbox.event import InboxEvent
+from exporter.domain.event import InboxEvent
 from exporter.inbox.spool import Spool, SpoolUnavailable
 
 MIB = 1024 * 1024

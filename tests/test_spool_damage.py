@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.inbox.event import InboxEvent
+from exporter.domain.event import InboxEvent
 from exporter.inbox.spool import SpoolUnavailable
 
 from .test_spool import an_event, drain, opened

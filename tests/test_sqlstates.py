@@ -11,29 +11,29 @@ from typing import Any
 import pytest
 import structlog
 
-from exporter import leader as leader_module
-from exporter import lease as lease_module
-from exporter.api import guard as guard_module
+from exporter.api import authentication as guard_module
 from exporter.api.keys import create_key
-from exporter.app import create_app
-from exporter.cache.figures import DayFigures
 from exporter.cache.redis import Cache
-from exporter.check import run_check
-from exporter.commands import run_command
+from exporter.commands.check import run_check
+from exporter.commands.output import Output
+from exporter.commands.run import run_command
 from exporter.database.connect import connect, create_pool
 from exporter.database.errors import UNAVAILABLE, reason_of
 from exporter.demo.servers import EmbeddedPostgres
-from exporter.describe import QUOTING_CLASSES
 from exporter.inbox import inbox as inbox_module
 from exporter.inbox.inbox import Inbox, Outcome
 from exporter.inbox.store import insert_events
 from exporter.kpis.refresh import KpiRefresher
-from exporter.leader import Leader
-from exporter.live.metrics import LiveMetrics
-from exporter.output import Output
-from exporter.serve import Migrator
+from exporter.publishing.day_figures import DayFigures
+from exporter.service import leader as leader_module
+from exporter.service import lease as lease_module
+from exporter.service.app import create_app
+from exporter.service.leader import Leader
+from exporter.service.serve import Migrator
 from exporter.settings import examine_settings, load_settings
-from exporter.tasks import end_tasks
+from exporter.support.error_text import QUOTING_CLASSES
+from exporter.support.tasks import end_tasks
+from exporter.telemetry.metrics import LiveMetrics
 from tests.conftest import TEMPLATE, MakeService, Signer, wait_until
 from tests.faulty import STATES, faulty_database
 from tests.projecting import received

@@ -31,8 +31,8 @@ from exporter.demo.agency import (
 from exporter.demo.past import LOOKBACK, Past
 from exporter.demo.servers import EmbeddedPostgres, EmbeddedValkey, Prometheus
 from exporter.demo.traffic import write_history
+from exporter.domain.slo import TILE
 from exporter.settings import load_settings
-from exporter.slo import TILE
 from tests.conftest import TEMPLATE, Service, Signer, free_port, wait_until
 from tests.sender import Sender, contact
 from tests.test_boards import FILES, filled_in, panels, read

@@ -9,10 +9,10 @@ import asyncpg
 import pytest
 import structlog
 
-from exporter.availability import Availability
+from exporter.database.availability import Availability
 from exporter.database.errors import reason_of
 from exporter.demo.servers import EmbeddedPostgres
-from exporter.tasks import end_tasks, ignoring
+from exporter.support.tasks import end_tasks, ignoring
 from tests.conftest import TEMPLATE, MakeService, Service, Signer, wait_until
 from tests.sender import Sender, contact
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.serve import _STOP_WITHIN
+from exporter.service.serve import _STOP_WITHIN
 from tests.stack import check
 
 FOLDER = Path(__file__).parents[1] / "docs/systemd"

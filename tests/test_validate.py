@@ -17,10 +17,10 @@ import asyncpg
 import pytest
 
 from exporter.api.keys import create_key
+from exporter.commands.output import Output
 from exporter.database.locks import PROJECTION_LOCK
 from exporter.demo.servers import EmbeddedValkey
-from exporter.erase import erase
-from exporter.output import Output
+from exporter.erasure.everywhere import erase
 from exporter.settings import load_settings
 from exporter.validate.progress import Progress
 from exporter.validate.report import Report, percentile

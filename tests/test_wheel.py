@@ -84,7 +84,10 @@ def test_carries_sql_rules_runbooks_and_boards_and_nothing_of_the_workshop(wheel
 def test_works_without_the_checkout(
     installed: Path, make_service: MakeService, database_url: str
 ) -> None:
-    where = "import exporter, exporter.bundle as b; print(exporter.__file__, b.bundled('sql'))"
+    where = (
+        "import exporter; from exporter.support.bundled_files import bundled as b; "
+        "print(exporter.__file__, b('sql'))"
+    )
     assert run(installed, "-c", where).count(str(installed)) == 2
     assert "up to date" in run(installed, "-m", "exporter", "migrate", DATABASE_URL=database_url)
     said = run(installed, "-m", "exporter", "check", DATABASE_URL=database_url)

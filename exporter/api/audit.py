@@ -13,8 +13,8 @@ from aiohttp import web
 from exporter.api.keys import ApiKey
 from exporter.database.connect import Connection
 from exporter.database.errors import DATABASE_ERRORS
-from exporter.live.metrics import LiveMetrics
-from exporter.tasks import ignoring
+from exporter.support.tasks import ignoring
+from exporter.telemetry.metrics import LiveMetrics
 
 log = structlog.get_logger()
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from exporter.api.kpi_answers import Period
+from exporter.api.responses import Period
 from exporter.kpis.definitions import Metric, answered_kpis
 from exporter.kpis.figures import Figures
 

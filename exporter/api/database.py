@@ -5,10 +5,10 @@ from contextlib import asynccontextmanager
 
 import asyncpg
 
-from exporter.availability import Availability
+from exporter.database.availability import Availability
 from exporter.database.connect import Connection
 from exporter.database.errors import DATABASE_ERRORS
-from exporter.tasks import raise_if_cancelled
+from exporter.support.tasks import raise_if_cancelled
 
 
 class ApiDatabase:

@@ -18,8 +18,8 @@ from aiohttp import hdrs, web
 from exporter.api.explain import plain_value
 from exporter.api.export import CSV_TYPE, XLSX_OPTIONS, XLSX_TYPE, csv_cell, write_row
 from exporter.database.connect import Connection
+from exporter.http.problem import Problem
 from exporter.kpis.lists import ListQuery
-from exporter.publish.problem import Problem
 
 Kind = Literal["csv", "xlsx"]
 

@@ -7,19 +7,19 @@ from aiohttp import web
 from pydantic import BaseModel, ConfigDict, Field
 
 from exporter.api.audit import Audit
-from exporter.api.guard import RETRY_AFTER, Guard, require_location
+from exporter.api.authentication import RETRY_AFTER, Guard, require_location
 from exporter.api.keys import ADMIN
-from exporter.api.queries import Flag, read_query
+from exporter.api.parameters import Flag, read_query
 from exporter.api.read import BASE
 from exporter.database.connect import connect
 from exporter.database.errors import DATABASE_ERRORS
-from exporter.erase import erase
-from exporter.fields import clean_text
-from exporter.live.metrics import LiveMetrics
-from exporter.projection.erase import Erased, EraseRefusedError, count_rows
-from exporter.publish.problem import Problem
+from exporter.domain.json_fields import clean_text
+from exporter.erasure.everywhere import erase
+from exporter.erasure.rows import Erased, EraseRefusedError, count_rows
+from exporter.http.problem import Problem
 from exporter.settings import Settings
-from exporter.tasks import raise_if_cancelled
+from exporter.support.tasks import raise_if_cancelled
+from exporter.telemetry.metrics import LiveMetrics
 
 
 class EraseQuery(BaseModel):

@@ -3,7 +3,7 @@
 from datetime import date, datetime
 from typing import Any
 
-from exporter.api.queries import ExplainQuery
+from exporter.api.parameters import ExplainQuery
 from exporter.database.connect import Connection
 from exporter.kpis.definitions import KpiFile, Metric
 from exporter.kpis.figures import compute_figures, number

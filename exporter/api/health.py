@@ -3,14 +3,14 @@
 import orjson
 from aiohttp import web
 
-from exporter.api.guard import Guard
+from exporter.api.authentication import Guard
 from exporter.api.keys import READ
-from exporter.api.kpi_answers import Health
+from exporter.api.responses import Health
 from exporter.inbox.inbox import Inbox
 from exporter.kpis.refresh import KpiRefresher
-from exporter.live.metrics import LiveMetrics, gauge_value
-from exporter.publish.landing import Landing
+from exporter.publishing.landing import Landing
 from exporter.settings import Settings
+from exporter.telemetry.metrics import LiveMetrics, gauge_value
 
 
 class HealthReport:

@@ -14,7 +14,7 @@ import asyncpg
 from exporter.api.database import ApiDatabase
 from exporter.database.connect import Connection
 from exporter.database.errors import DATABASE_ERRORS
-from exporter.fields import clean_text
+from exporter.domain.json_fields import clean_text
 
 READ, TRACK, ADMIN = "read", "track", "admin"
 SCOPES = (READ, TRACK, ADMIN)

@@ -8,15 +8,15 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from exporter import __version__
-from exporter.api.calls import MODELS
 from exporter.api.dashboard import Dashboard
 from exporter.api.erase import ErasedLocation, EraseQuery, Erasing
 from exporter.api.export import CSV_TYPE, XLSX_TYPE
 from exporter.api.health import HealthReport
-from exporter.api.kpi_answers import ENDPOINTS, Explanation, Health, files_of, kpi_model
-from exporter.api.queries import AgentsQuery, DashboardQuery, ExplainQuery, Query
+from exporter.api.parameters import AgentsQuery, DashboardQuery, ExplainQuery, Query
 from exporter.api.read import BASE, Reading
+from exporter.api.responses import ENDPOINTS, Explanation, Health, files_of, kpi_model
 from exporter.api.track import MOST_CALLS, Tracking
+from exporter.domain.call_models import MODELS
 from exporter.kpis.definitions import answered_kpis
 
 _REF = "#/components/schemas/{model}"

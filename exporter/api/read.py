@@ -7,33 +7,33 @@ from typing import Any
 
 from aiohttp import web
 
-from exporter.api.answers import Answer, Answers
 from exporter.api.audit import Audit
+from exporter.api.authentication import RETRY_AFTER, Guard, require_location
 from exporter.api.dashboard import sections, top_agents, trends
 from exporter.api.database import ApiDatabase
 from exporter.api.download import Kind, send_file, write_list
 from exporter.api.explain import explanation
 from exporter.api.export import DASHBOARD_FILES
-from exporter.api.guard import RETRY_AFTER, Guard, require_location
 from exporter.api.keys import READ
-from exporter.api.kpi_answers import ENDPOINTS, files_of, metric_of
-from exporter.api.queries import (
+from exporter.api.parameters import (
     AgentsQuery,
     DashboardQuery,
     ExplainQuery,
     Query,
     read_query,
 )
+from exporter.api.response_cache import Answer, Answers
+from exporter.api.responses import ENDPOINTS, files_of, metric_of
 from exporter.database.connect import Connection
 from exporter.database.errors import DATABASE_ERRORS
-from exporter.fields import clean_text
+from exporter.domain.json_fields import clean_text
+from exporter.http.problem import Problem
 from exporter.inbox.history import read_lacks
 from exporter.kpis.definitions import answered_kpis
 from exporter.kpis.figures import Figures, compute_figures
 from exporter.kpis.lists import ListQuery, all_lists
 from exporter.kpis.windows import Window
-from exporter.projection.rules import Rules
-from exporter.publish.problem import Problem
+from exporter.projection.fact_settings import Rules
 from exporter.settings import Settings
 
 BASE = "/api/business-metrics"

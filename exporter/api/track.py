@@ -13,17 +13,15 @@ import structlog
 from aiohttp import web
 from pydantic import ValidationError
 
-from exporter import tracking
 from exporter.api.audit import Audit
-from exporter.api.calls import MODELS, Call
-from exporter.api.guard import Guard, only_location, require_location
+from exporter.api.authentication import Guard, only_location, require_location
 from exporter.api.keys import TRACK, ApiKey
-from exporter.fields import Unreadable, dump_json, parse_json
-from exporter.inbox.event import PLATFORM, InboxEvent
-from exporter.inbox.inbox import Inbox, Outcome, Refused
-from exporter.live.metrics import LiveMetrics
-from exporter.publish.problem import Problem
-from exporter.receiver.body import (
+from exporter.domain import platform_calls
+from exporter.domain.call_models import MODELS, Call
+from exporter.domain.envelope import read_call
+from exporter.domain.event import PLATFORM, InboxEvent
+from exporter.domain.json_fields import Unreadable, dump_json, parse_json
+from exporter.http.body import (
     Aborted,
     BadEncoding,
     Body,
@@ -32,9 +30,11 @@ from exporter.receiver.body import (
     TooLarge,
     TooSlow,
 )
-from exporter.receiver.correlation import CORRELATION_HEADER, correlation_id_of
-from exporter.receiver.envelope import read_call
+from exporter.http.correlation import CORRELATION_HEADER, correlation_id_of
+from exporter.http.problem import Problem
+from exporter.inbox.inbox import Inbox, Outcome, Refused
 from exporter.settings import Settings
+from exporter.telemetry.metrics import LiveMetrics
 
 log = structlog.get_logger()
 
@@ -81,7 +81,9 @@ class Tracking:
         call = request.match_info["call"]
         model = MODELS.get(call)
         if model is None:
-            raise Problem(404, f"there is no such call; there are {', '.join(tracking.CALLS)}")
+            raise Problem(
+                404, f"there is no such call; there are {', '.join(platform_calls.CALLS)}"
+            )
         key = await self._guard.key_of(request, TRACK)
         self._audit.note(request, key, None)
         correlation_id = correlation_id_of(request)
@@ -115,7 +117,7 @@ class Tracking:
             **{outcome.value: count for outcome, count in counts.items()},
         )
         answer: dict[str, Any] = {outcome.value: counts[outcome] for outcome in Outcome}
-        if call == tracking.WEBHOOK_START:
+        if call == platform_calls.WEBHOOK_START:
             ids = [one["tracking_id"] for one in calls]
             answer |= {"tracking_ids": ids} if isinstance(body, list) else {"tracking_id": ids[0]}
         return web.Response(

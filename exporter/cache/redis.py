@@ -11,11 +11,11 @@ from redis.asyncio import Redis
 from redis.asyncio.client import Pipeline
 from redis.exceptions import RedisError, ResponseError
 
-from exporter.availability import Availability
 from exporter.database.advice import one_line
-from exporter.describe import describe_error
+from exporter.database.availability import Availability
 from exporter.settings import Settings
-from exporter.tasks import raise_if_cancelled
+from exporter.support.error_text import describe_error
+from exporter.support.tasks import raise_if_cancelled
 
 log = structlog.get_logger()
 

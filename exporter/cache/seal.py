@@ -12,7 +12,7 @@ import time
 import asyncpg
 
 from exporter.database.errors import DATABASE_ERRORS
-from exporter.tasks import ignoring
+from exporter.support.tasks import ignoring
 
 _VERSION = b"\x01"
 _CREATED = struct.Struct(">Q")  # milliseconds since 1970

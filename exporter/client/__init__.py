@@ -13,9 +13,9 @@ thread, and sent again until the exporter has it; `stats` counts, also what was 
 from .aio import AsyncClient
 from .blocking import Client
 from .errors import ArgumentError, ClientError
-from .outbox import Stats
 from .processing import Processing
 from .registry import ServiceRegistry, create_business_metrics_service
+from .send_queue import Stats
 from .types import ConversionStage
 
 __all__ = [

@@ -8,17 +8,17 @@ from uuid import uuid4
 import orjson
 from pydantic import ValidationError
 
-from .. import tracking
-from ..api.calls import MODELS
+from ..domain import platform_calls
+from ..domain.call_models import MODELS
 from .errors import ArgumentError
 from .values import accessory, boolean, moment, number, reason, text, writable_part
 
 _COMMON = {"location_id", "occurred_at", "idempotency_key", "metadata"}
 # What the first design's calls had beyond the fields that the exporter knows; it is kept.
 _MORE: dict[str, set[str]] = {
-    tracking.WEBHOOK_START: {"contact_id"},
-    tracking.WEBHOOK_COMPLETION: {"contact_id", "webhook_type", "error_message"},
-    tracking.AGENT_ACTIVITY: {"deal_value"},
+    platform_calls.WEBHOOK_START: {"contact_id"},
+    platform_calls.WEBHOOK_COMPLETION: {"contact_id", "webhook_type", "error_message"},
+    platform_calls.AGENT_ACTIVITY: {"deal_value"},
 }
 # The names of each call's arguments.
 KNOWN: Mapping[str, frozenset[str]] = {

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..stages import STAGES
+from ..domain.stages import STAGES
 from .errors import ArgumentError
 from .values import boolean, kind, plain
 

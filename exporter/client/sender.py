@@ -16,7 +16,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 
 from .errors import ClientError
 from .log import Throttle
-from .outbox import Body, Outbox
+from .send_queue import Body, Outbox
 
 BASE = "/api/business-metrics"
 # As many calls as a request may hold.

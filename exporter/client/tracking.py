@@ -6,14 +6,14 @@ from collections.abc import Mapping
 from typing import Any, Generic, Literal, TypeVar, Unpack, overload
 from uuid import uuid4
 
-from .. import tracking
-from ..fields import clean_text
+from ..domain import platform_calls
+from ..domain.json_fields import clean_text
 from .encode import KNOWN, convert, encode
 from .errors import ArgumentError, ClientError
 from .forms import read_arguments
 from .log import Throttle
-from .outbox import Stats
 from .processing import Processing
+from .send_queue import Stats
 from .types import (
     ActivityOptions,
     Common,
@@ -332,7 +332,7 @@ class TracksCalls(Generic[Queued, TrackingId]):
         if call not in _OF_WEBHOOKS or tracking_id is None:
             return self._location_id
         known = convert("tracking_id", tracking_id)
-        if call == tracking.WEBHOOK_COMPLETION:
+        if call == platform_calls.WEBHOOK_COMPLETION:
             return self._places.get(known, self._location_id)
         place = given.get("location_id")
         if place is not None:
@@ -357,12 +357,12 @@ class TracksCalls(Generic[Queued, TrackingId]):
 
 
 _CALLS = {
-    "track_webhook_start": tracking.WEBHOOK_START,
-    "track_webhook_completion": tracking.WEBHOOK_COMPLETION,
-    "track_conversion_stage": tracking.CONVERSION,
-    "track_agent_activity": tracking.AGENT_ACTIVITY,
-    "track_agent_performance": tracking.AGENT_ACTIVITY,
-    "track_property_recommendation": tracking.PROPERTY_RECOMMENDATION,
-    "track_property_interaction": tracking.PROPERTY_INTERACTION,
+    "track_webhook_start": platform_calls.WEBHOOK_START,
+    "track_webhook_completion": platform_calls.WEBHOOK_COMPLETION,
+    "track_conversion_stage": platform_calls.CONVERSION,
+    "track_agent_activity": platform_calls.AGENT_ACTIVITY,
+    "track_agent_performance": platform_calls.AGENT_ACTIVITY,
+    "track_property_recommendation": platform_calls.PROPERTY_RECOMMENDATION,
+    "track_property_interaction": platform_calls.PROPERTY_INTERACTION,
 }
-_OF_WEBHOOKS = {tracking.WEBHOOK_START, tracking.WEBHOOK_COMPLETION}
+_OF_WEBHOOKS = {platform_calls.WEBHOOK_START, platform_calls.WEBHOOK_COMPLETION}

@@ -7,7 +7,7 @@ from enum import Enum, StrEnum
 from typing import Any, Literal, SupportsFloat, SupportsIndex, TypedDict
 from uuid import UUID
 
-from .. import stages
+from ..domain import stages
 
 Id = str | int | UUID | Enum
 Number = SupportsFloat | SupportsIndex | Decimal

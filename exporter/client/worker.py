@@ -22,7 +22,7 @@ from urllib.parse import urlsplit
 
 from .errors import ArgumentError, ClientError
 from .log import Throttle, log
-from .outbox import Outbox, Stats
+from .send_queue import Outbox, Stats
 from .sender import Sender
 
 T = TypeVar("T")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from exporter.describe import QUOTING_CLASSES
+from exporter.support.error_text import QUOTING_CLASSES
 
 _LONGEST = 500
 _DEFAULT = "public"

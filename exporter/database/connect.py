@@ -17,7 +17,7 @@ from exporter.database.errors import (
 from exporter.database.migrations import refuse_newer
 from exporter.database.pooling import refuse_transaction_pooling
 from exporter.settings import Settings
-from exporter.tasks import raise_if_cancelled
+from exporter.support.tasks import raise_if_cancelled
 
 _JSON_TYPES = ("json", "jsonb")
 # What has the methods of a connection: one of its own, or one out of a pool.

@@ -3,7 +3,7 @@
 import asyncpg
 
 from exporter.database.advice import POOLER, describe_here, one_line
-from exporter.describe import describe_error
+from exporter.support.error_text import describe_error
 
 # What PostgreSQL, or the way to it, raises when it can't serve right now.
 UNAVAILABLE = (

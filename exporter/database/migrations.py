@@ -7,9 +7,9 @@ from functools import cache
 
 import asyncpg
 
-from exporter.bundle import bundled
 from exporter.database.errors import DatabaseUnavailableError
 from exporter.database.locks import MIGRATION_LOCK
+from exporter.support.bundled_files import bundled
 
 _HAS_NO_TABLE = "SELECT to_regclass('schema_migrations') IS NULL"
 _FILE_NAME = re.compile(r"(\d{4})_[a-z0-9_]+\.sql")

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 import asyncpg
 
 from exporter.database.errors import POOLER_ERRORS, UNAVAILABLE, TransactionPoolingError
-from exporter.tasks import raise_if_cancelled
+from exporter.support.tasks import raise_if_cancelled
 
 # Seconds: of a statement, and for which the sessions of one address are taken for what they were.
 _TIMEOUT = 2.0

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta
 from random import Random
 from typing import Any, NamedTuple
 
-from exporter import tracking
 from exporter.demo.agency import Agency
 from exporter.demo.payloads import Delivery, digest, iso, make_id
+from exporter.domain import platform_calls
 
 REACTION_HORIZON = timedelta(days=3)
 _PROCESSED = frozenset({"ContactCreate", "OpportunityCreate", "AppointmentCreate"})
@@ -72,7 +72,7 @@ def _reactions(delivery: Delivery, skills: dict[str, float]) -> Iterator[Platfor
             "contact_id": body.get("contactId"),
             "ai_recommendation_used": uses_ai,
         }
-        yield told.call(tracking.AGENT_ACTIVITY, timedelta(seconds=1), fields)
+        yield told.call(platform_calls.AGENT_ACTIVITY, timedelta(seconds=1), fields)
 
 
 class _Told:
@@ -101,7 +101,7 @@ class _Told:
     def scored(self, rng: Random, contact_id: str, middle: float) -> PlatformCall:
         score = round(min(max(rng.gauss(middle, 15), 1), 99))
         fields = {"contact_id": contact_id, "stage": "ai_qualified", "ai_score": score}
-        return self.call(tracking.CONVERSION, timedelta(seconds=rng.uniform(1, 30)), fields)
+        return self.call(platform_calls.CONVERSION, timedelta(seconds=rng.uniform(1, 30)), fields)
 
 
 def _process(told: _Told, rng: Random, name: str) -> Iterator[PlatformCall]:
@@ -109,7 +109,7 @@ def _process(told: _Told, rng: Random, name: str) -> Iterator[PlatformCall]:
     tracking_id = told.new_id("processing")
     begin = timedelta(milliseconds=rng.randrange(20, 200))
     start = {"tracking_id": tracking_id, "webhook_type": name}
-    yield told.call(tracking.WEBHOOK_START, begin, start)
+    yield told.call(platform_calls.WEBHOOK_START, begin, start)
     if rng.random() < 0.004:  # it hung, and nobody ever told
         return
     seconds = timedelta(seconds=min(rng.lognormvariate(-1, 0.7), 30))
@@ -120,7 +120,7 @@ def _process(told: _Told, rng: Random, name: str) -> Iterator[PlatformCall]:
         "enrichment_data": found,
         "ai_activated": rng.random() < 0.62,
     }
-    yield told.call(tracking.WEBHOOK_COMPLETION, begin + seconds, completion)
+    yield told.call(platform_calls.WEBHOOK_COMPLETION, begin + seconds, completion)
 
 
 def _recommend(
@@ -132,7 +132,7 @@ def _recommend(
         score = min(max(rng.gauss(0.62, 0.16), 0.05), 0.99)
         made = timedelta(minutes=rng.uniform(1, 240))
         yield told.call(
-            tracking.PROPERTY_RECOMMENDATION,
+            platform_calls.PROPERTY_RECOMMENDATION,
             made,
             {
                 "recommendation_id": recommendation_id,
@@ -158,7 +158,7 @@ def _recommend(
                 "contact_id": contact_id,
                 "interaction_type": interaction,
             }
-            yield told.call(tracking.PROPERTY_INTERACTION, at, fields)
+            yield told.call(platform_calls.PROPERTY_INTERACTION, at, fields)
 
 
 def body_of(call: PlatformCall) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 from rich.progress import TextColumn, TimeElapsedColumn
 
 from exporter.api.keys import EVERYWHERE, READ, TRACK, create_key
-from exporter.bundle import bundled
+from exporter.commands.output import Output
 from exporter.database.connect import connect
 from exporter.database.errors import DATABASE_ERRORS, reason_of
 from exporter.database.migrations import migrate
@@ -26,9 +26,9 @@ from exporter.demo.servers import EmbeddedPostgres, EmbeddedValkey, Prometheus, 
 from exporter.demo.service import Service, require_free
 from exporter.demo.signing import public_pem, signing_key
 from exporter.demo.traffic import LiveTraffic, last_received, write_history
-from exporter.output import Output
-from exporter.private_file import write_private
 from exporter.settings import SettingsError, load_settings
+from exporter.support.bundled_files import bundled
+from exporter.support.private_file import write_private
 
 _ADDRESS = "127.0.0.1:12105"
 _JOB = "ghl-exporter"

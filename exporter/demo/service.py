@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from exporter.demo.servers._process import PORT_PATIENCE, Server, ServerError
-from exporter.sockets import ListenError, own_socket
+from exporter.service.sockets import ListenError, own_socket
 
 _LOOK_AGAIN = 0.1  # seconds
 

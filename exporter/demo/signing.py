@@ -7,8 +7,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from nacl.signing import SigningKey
 
-from exporter.private_file import write_private
 from exporter.receiver.signature import ED25519_HEADER
+from exporter.support.private_file import write_private
 
 
 def signing_key(directory: Path) -> SigningKey:

@@ -16,15 +16,15 @@ from nacl.signing import SigningKey
 
 from exporter.api.audit import audit_command
 from exporter.api.keys import EVERYWHERE, READ, TRACK, create_key, list_keys, revoke_key
+from exporter.commands.output import Output
 from exporter.database.connect import connect
 from exporter.database.errors import DATABASE_ERRORS, reason_of
 from exporter.database.migrations import pending
 from exporter.demo.agency import DEMO_SETTINGS, Agency
 from exporter.demo.signing import public_pem, signature_headers
 from exporter.demo.traffic import LiveTraffic, as_received, write_history
-from exporter.output import Output
-from exporter.private_file import write_private
 from exporter.settings import Settings
+from exporter.support.private_file import write_private
 
 _KEY_NAME = "simulate"
 # What is sent first. It is told once, at the history's beginning, and no fact follows from it.

@@ -15,16 +15,16 @@ import asyncpg
 import orjson
 from nacl.signing import SigningKey
 
-from exporter import tracking
 from exporter.client import AsyncClient
 from exporter.demo.agency import Agency, Delivery
 from exporter.demo.platform import PlatformCall, body_of, stream
 from exporter.demo.signing import signature_headers
-from exporter.inbox.event import GHL, PLATFORM, InboxEvent
+from exporter.domain import platform_calls
+from exporter.domain.envelope import read_call, read_webhook
+from exporter.domain.event import GHL, PLATFORM, InboxEvent
 from exporter.inbox.history import begin_import, end_import
 from exporter.inbox.partitions import create_partitions
 from exporter.inbox.store import insert_events
-from exporter.receiver.envelope import read_call, read_webhook
 
 _BATCH = 1000
 # Longer than any demo runs.
@@ -132,12 +132,12 @@ class LiveTraffic:
 
     def _track(self, told: PlatformCall) -> None:
         methods: dict[str, Any] = {
-            tracking.WEBHOOK_START: self._client.track_webhook_start,
-            tracking.WEBHOOK_COMPLETION: self._client.track_webhook_completion,
-            tracking.CONVERSION: self._client.track_conversion_stage,
-            tracking.AGENT_ACTIVITY: self._client.track_agent_activity,
-            tracking.PROPERTY_RECOMMENDATION: self._client.track_property_recommendation,
-            tracking.PROPERTY_INTERACTION: self._client.track_property_interaction,
+            platform_calls.WEBHOOK_START: self._client.track_webhook_start,
+            platform_calls.WEBHOOK_COMPLETION: self._client.track_webhook_completion,
+            platform_calls.CONVERSION: self._client.track_conversion_stage,
+            platform_calls.AGENT_ACTIVITY: self._client.track_agent_activity,
+            platform_calls.PROPERTY_RECOMMENDATION: self._client.track_property_recommendation,
+            platform_calls.PROPERTY_INTERACTION: self._client.track_property_interaction,
         }
         methods[told.call](**told.body, occurred_at=told.at)
 

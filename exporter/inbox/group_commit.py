@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
-from exporter.tasks import end_tasks, raise_if_cancelled
+from exporter.support.tasks import end_tasks, raise_if_cancelled
 
 T = TypeVar("T")
 R = TypeVar("R")

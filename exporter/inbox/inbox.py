@@ -9,17 +9,17 @@ from typing import TypeVar
 import asyncpg
 import structlog
 
-from exporter.availability import Availability
+from exporter.database.availability import Availability
 from exporter.database.connect import connect
 from exporter.database.errors import DATABASE_ERRORS
-from exporter.describe import describe_error
-from exporter.inbox.event import InboxEvent
+from exporter.domain.event import InboxEvent
 from exporter.inbox.group_commit import GroupCommit
 from exporter.inbox.spool import Spool, SpoolUnavailable
 from exporter.inbox.store import insert_events
-from exporter.live.metrics import LiveMetrics
 from exporter.settings import Settings
-from exporter.tasks import end_tasks, ignoring, raise_if_cancelled
+from exporter.support.error_text import describe_error
+from exporter.support.tasks import end_tasks, ignoring, raise_if_cancelled
+from exporter.telemetry.metrics import LiveMetrics
 
 log = structlog.get_logger()
 

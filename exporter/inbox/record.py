@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from exporter.inbox.event import InboxEvent
+from exporter.domain.event import InboxEvent
 
 # The body comes last: what stands before it is read without it.
 SCHEMA = (

@@ -19,7 +19,7 @@ from typing import TypeVar
 
 import structlog
 
-from exporter.inbox.event import InboxEvent
+from exporter.domain.event import InboxEvent
 from exporter.inbox.record import COLUMN_COUNT, COLUMNS, Damaged, to_event, to_row
 from exporter.inbox.salvage import PAGE_BYTES, whole_rows
 from exporter.inbox.spool_file import (
@@ -34,7 +34,7 @@ from exporter.inbox.spool_file import (
     transaction,
 )
 from exporter.inbox.wipe import wipe_journal
-from exporter.private_file import PRIVATE_DIRECTORY, make_private, narrow
+from exporter.support.private_file import PRIVATE_DIRECTORY, make_private, narrow
 
 log = structlog.get_logger()
 T = TypeVar("T")

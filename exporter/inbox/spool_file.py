@@ -6,7 +6,7 @@ from pathlib import Path
 
 from exporter.inbox.record import SCHEMA
 from exporter.inbox.salvage import PAGE_BYTES
-from exporter.private_file import make_private, narrow
+from exporter.support.private_file import make_private, narrow
 
 # Disk space that the journal keeps, so that on a full disk records can still be removed.
 JOURNAL_BYTES = 256 * 1024

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from functools import cache
 
-from exporter.bundle import bundled
 from exporter.database.connect import Connection
 from exporter.database.errors import DatabaseUnavailableError
-from exporter.inbox.event import InboxEvent
+from exporter.domain.event import InboxEvent
+from exporter.support.bundled_files import bundled
 
 
 @cache

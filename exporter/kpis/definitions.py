@@ -33,7 +33,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from exporter.bundle import bundled
+from exporter.support.bundled_files import bundled
 
 _HEADER = re.compile(r"\s*/\*(.*?)\*/(.*)", re.DOTALL)
 # Every query gets the same parameters; this names them where a file leaves one out.

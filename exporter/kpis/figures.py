@@ -8,11 +8,11 @@ from typing import Any
 import asyncpg
 
 from exporter.database.connect import Connection
+from exporter.domain.stages import STAGES
 from exporter.kpis.definitions import KpiFile
 from exporter.kpis.refresh import query_kpi
 from exporter.kpis.windows import Window, today
 from exporter.settings import Settings
-from exporter.stages import STAGES
 
 Figure = float | dict[str, Any] | None
 

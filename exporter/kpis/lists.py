@@ -20,11 +20,11 @@ from typing import Any
 import asyncpg
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from exporter.bundle import bundled
 from exporter.database.connect import Connection
 from exporter.kpis.definitions import KpiFileError, read_header
 from exporter.kpis.windows import Window, today
 from exporter.settings import Settings
+from exporter.support.bundled_files import bundled
 
 _PARAMETERS = "WITH parameters AS (SELECT $1::text, $2::date, $3::date, $4::timestamptz)"
 

@@ -15,10 +15,10 @@ from exporter.inbox.history import read_lacks
 from exporter.kpis.definitions import OPTIONS, KpiFile, all_kpis
 from exporter.kpis.snapshot import EMPTY, Rendered, Snapshot, render
 from exporter.kpis.windows import EXPORTED_DAYS, Window, windows
-from exporter.live.metrics import LiveMetrics
-from exporter.projection.rules import Rules
+from exporter.projection.fact_settings import Rules
 from exporter.settings import Settings
-from exporter.tasks import raise_if_cancelled
+from exporter.support.tasks import raise_if_cancelled
+from exporter.telemetry.metrics import LiveMetrics
 
 log = structlog.get_logger()
 

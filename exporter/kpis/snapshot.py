@@ -7,7 +7,7 @@ from decimal import Decimal
 from functools import cached_property, lru_cache
 from typing import Any, Protocol
 
-from exporter.gzip_member import Compressed, compress_first
+from exporter.http.gzip_member import Compressed, compress_first
 from exporter.kpis.definitions import KpiFile, Metric
 
 

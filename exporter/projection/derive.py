@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import NamedTuple
 
-from exporter import stages
+from exporter.domain import stages
+from exporter.projection.fact_settings import Rules
 from exporter.projection.rows import (
     Appointment,
     Contact,
@@ -15,7 +16,6 @@ from exporter.projection.rows import (
     Opportunity,
     PipelineStage,
 )
-from exporter.projection.rules import Rules
 
 # A stage, and when it was told.
 ToldStage = tuple[str, datetime]

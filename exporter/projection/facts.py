@@ -6,7 +6,7 @@ from datetime import datetime
 
 import asyncpg
 
-from exporter.ghl import APPOINTMENT, CONTACT, OPPORTUNITY, USER
+from exporter.domain.ghl_events import APPOINTMENT, CONTACT, OPPORTUNITY, USER
 from exporter.projection import fold
 from exporter.projection.derive import (
     Answers,
@@ -17,6 +17,7 @@ from exporter.projection.derive import (
     derive_stages,
     qualified_at,
 )
+from exporter.projection.fact_settings import Rules
 from exporter.projection.rollups import TouchedCells, touch
 from exporter.projection.rows import (
     ACTIVITIES,
@@ -49,7 +50,6 @@ from exporter.projection.rows import (
     PlatformWebhook,
     Recommendation,
 )
-from exporter.projection.rules import Rules
 from exporter.projection.tables import replace, select, upsert
 
 Key = tuple[str, str]

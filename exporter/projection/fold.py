@@ -10,7 +10,16 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any
 
-from exporter.projection.interpret.told import GHL_PRECEDENCE
+from exporter.domain.platform_calls import (
+    ACCEPTING,
+    PROPERTY_INTERACTION,
+    PROPERTY_RECOMMENDATION,
+    WEBHOOK_COMPLETION,
+    WEBHOOK_START,
+)
+from exporter.domain.stages import LEAD_CREATED
+from exporter.projection.fact_settings import Rules
+from exporter.projection.interpret.reading import GHL_PRECEDENCE
 from exporter.projection.rows import (
     DEAL_TOLD,
     FOUND,
@@ -24,15 +33,6 @@ from exporter.projection.rows import (
     PlatformWebhook,
     Recommendation,
     User,
-)
-from exporter.projection.rules import Rules
-from exporter.stages import LEAD_CREATED
-from exporter.tracking import (
-    ACCEPTING,
-    PROPERTY_INTERACTION,
-    PROPERTY_RECOMMENDATION,
-    WEBHOOK_COMPLETION,
-    WEBHOOK_START,
 )
 
 # Told of the first run of a status, these say when it began; other events only find it so.

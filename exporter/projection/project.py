@@ -8,8 +8,8 @@ from datetime import datetime
 import asyncpg
 import structlog
 
-from exporter.describe import escape_text
-from exporter.inbox.event import GHL, WORKFLOW, StoredEvent
+from exporter.domain.event import GHL, WORKFLOW, StoredEvent
+from exporter.projection.fact_settings import Rules
 from exporter.projection.facts import write_facts
 from exporter.projection.interpret import Poison, interpret
 from exporter.projection.rollups import TouchedCells, touch
@@ -22,8 +22,8 @@ from exporter.projection.rows import (
     Quarantined,
     WebhookOutcome,
 )
-from exporter.projection.rules import Rules
 from exporter.projection.tables import upsert
+from exporter.support.error_text import escape_text
 
 log = structlog.get_logger()
 

@@ -9,11 +9,11 @@ import structlog
 
 from exporter.database.errors import blames_a_row
 from exporter.database.locks import PROJECTION_LOCK
-from exporter.inbox.event import GHL, WORKFLOW, StoredEvent
-from exporter.live.metrics import LiveMetrics
+from exporter.domain.event import GHL, WORKFLOW, StoredEvent
+from exporter.projection.fact_settings import Rules
 from exporter.projection.project import Counts, describe, project_batch
-from exporter.projection.rules import Rules
-from exporter.tasks import raise_if_cancelled
+from exporter.support.tasks import raise_if_cancelled
+from exporter.telemetry.metrics import LiveMetrics
 
 log = structlog.get_logger()
 

@@ -14,12 +14,12 @@ import asyncpg
 
 from exporter.database.errors import blames_a_row
 from exporter.database.locks import PROJECTION_LOCK, REBUILD_LOCK
-from exporter.inbox.event import StoredEvent
+from exporter.domain.event import StoredEvent
+from exporter.projection.fact_settings import Rules
 from exporter.projection.project import describe, project_batch
 from exporter.projection.rows import DERIVED_TABLES
-from exporter.projection.rules import Rules
 from exporter.projection.state import note_rules
-from exporter.tasks import ignoring, raise_if_cancelled
+from exporter.support.tasks import ignoring, raise_if_cancelled
 
 R = TypeVar("R")
 

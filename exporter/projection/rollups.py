@@ -7,7 +7,7 @@ from functools import cache
 
 import asyncpg
 
-from exporter.bundle import bundled
+from exporter.support.bundled_files import bundled
 
 Cells = set[tuple[str, date]]
 

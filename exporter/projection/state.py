@@ -2,7 +2,7 @@
 
 import asyncpg
 
-from exporter.projection.rules import Rules
+from exporter.projection.fact_settings import Rules
 
 
 async def rebuild_is_due(connection: asyncpg.Connection, rules: Rules) -> bool:

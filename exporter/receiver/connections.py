@@ -16,10 +16,10 @@ from typing import Any
 import structlog
 from aiohttp import hdrs, web
 
-from exporter.live.metrics import LiveMetrics
-from exporter.publish.problem import problem
-from exporter.receiver.clients import Clients, key_of
-from exporter.receiver.refusals import RefusalLog
+from exporter.http.client_address import Clients, key_of
+from exporter.http.problem import problem
+from exporter.http.refusal_log import RefusalLog
+from exporter.telemetry.metrics import LiveMetrics
 
 log = structlog.get_logger()
 

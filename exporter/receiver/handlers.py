@@ -10,12 +10,15 @@ from http import HTTPStatus
 import structlog
 from aiohttp import web
 
-from exporter.fields import clean_text
-from exporter.inbox.event import GHL, WORKFLOW, InboxEvent
-from exporter.inbox.inbox import Inbox, Outcome, Refused
-from exporter.live.metrics import LiveMetrics
-from exporter.publish.problem import problem
-from exporter.receiver.body import (
+from exporter.domain.envelope import (
+    Envelope,
+    IncompleteError,
+    read_webhook,
+    read_workflow,
+)
+from exporter.domain.event import GHL, WORKFLOW, InboxEvent
+from exporter.domain.json_fields import clean_text
+from exporter.http.body import (
     Aborted,
     BadEncoding,
     BodyReader,
@@ -23,14 +26,10 @@ from exporter.receiver.body import (
     TooLarge,
     TooSlow,
 )
-from exporter.receiver.correlation import CORRELATION_HEADER, correlation_id_of
-from exporter.receiver.envelope import (
-    Envelope,
-    IncompleteError,
-    read_webhook,
-    read_workflow,
-)
-from exporter.receiver.refusals import RefusalLog
+from exporter.http.correlation import CORRELATION_HEADER, correlation_id_of
+from exporter.http.problem import problem
+from exporter.http.refusal_log import RefusalLog
+from exporter.inbox.inbox import Inbox, Outcome, Refused
 from exporter.receiver.signature import (
     ED25519_HEADER,
     MISSING,
@@ -39,6 +38,7 @@ from exporter.receiver.signature import (
     Verifier,
 )
 from exporter.settings import Settings
+from exporter.telemetry.metrics import LiveMetrics
 
 log = structlog.get_logger()
 

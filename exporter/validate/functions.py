@@ -12,9 +12,9 @@ import aiohttp
 import orjson
 from nacl.signing import SigningKey
 
-from exporter.api.kpi_answers import ENDPOINTS
-from exporter.api.queries import MOST_DAYS
+from exporter.api.parameters import MOST_DAYS
 from exporter.api.read import BASE
+from exporter.api.responses import ENDPOINTS
 from exporter.client import AsyncClient
 from exporter.demo.signing import signature_headers
 from exporter.validate.progress import Progress

@@ -12,8 +12,8 @@ import aiohttp
 import orjson
 from nacl.signing import SigningKey
 
-from exporter.api.kpi_answers import ENDPOINTS
 from exporter.api.read import BASE
+from exporter.api.responses import ENDPOINTS
 from exporter.database.connect import connect
 from exporter.database.errors import UNAVAILABLE
 from exporter.demo.signing import signature_headers

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from rich.status import Status
 from rich.text import Text
 
-from exporter.output import Output, printable
+from exporter.commands.output import Output, printable
 
 # Seconds between two lines about one phase, where no terminal redraws them.
 _LINE_EVERY = 5.0

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from exporter.output import printable
+from exporter.commands.output import printable
 
 _MARKS = {True: Text("right", "green"), False: Text("wrong", "red"), None: Text("left", "yellow")}
 

@@ -11,8 +11,8 @@ import aiohttp
 from pydantic import SecretStr
 
 from exporter.client import AsyncClient
+from exporter.commands.output import Output
 from exporter.database.errors import DATABASE_ERRORS, reason_of
-from exporter.output import Output
 from exporter.settings import SettingsError, load_settings
 from exporter.validate.database import busiest_location, check_database, write_demo_data
 from exporter.validate.functions import check_api, check_functions, check_webhooks

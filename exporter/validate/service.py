@@ -12,7 +12,7 @@ from urllib.parse import quote
 import aiohttp
 
 from exporter.api.read import BASE
-from exporter.output import Output
+from exporter.commands.output import Output
 from exporter.validate.progress import Progress
 from exporter.validate.report import Report
 from exporter.validate.target import ValidateError

@@ -2,8 +2,8 @@
 
 from grafanalib.core import Target
 
-from exporter.inbox.event import GHL
-from exporter.kpis.grade import GRADE_PARTS
+from exporter.domain.event import GHL
+from exporter.domain.grade import GRADE_PARTS
 from grafana import targets
 from grafana.board import Board, Line
 from grafana.boards.state import final, updated

@@ -1,7 +1,7 @@
 """What is wrong right now, and how is the service itself?"""
 
-from exporter.inbox.event import GHL
-from exporter.slo import SERVICE
+from exporter.domain.event import GHL
+from exporter.domain.slo import SERVICE
 from grafana.board import Board, Line
 from grafana.boards import state
 from grafana.boards.state import KPI_AGES, NEVER, TOLD

@@ -3,8 +3,8 @@
 Where a state is known it has a value, and words for it: `noValue` stands for missing data alone.
 """
 
+from exporter.domain.slo import FRESH_INTERVALS, FRESH_SLACK_SECONDS, SERVICE
 from exporter.settings import Settings
-from exporter.slo import FRESH_INTERVALS, FRESH_SLACK_SECONDS, SERVICE
 from grafana.fields import (
     BAD,
     COUNT,

@@ -4,9 +4,8 @@ from collections.abc import Callable
 
 from grafanalib.core import Target
 
-from exporter.inbox.event import GHL
-from exporter.live.metrics import REJECTIONS
-from exporter.slo import (
+from exporter.domain.event import GHL
+from exporter.domain.slo import (
     ANSWER_WITHIN_SECONDS,
     BUDGET_DAYS,
     BURNS,
@@ -16,6 +15,7 @@ from exporter.slo import (
     budget_lasts,
     budget_left,
 )
+from exporter.telemetry.metrics import REJECTIONS
 from grafana.board import Board, Line
 from grafana.boards.waiting import at_risk, backlog, last_came
 from grafana.fields import (

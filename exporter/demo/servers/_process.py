@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import ClassVar, Self, TypedDict
 
-from exporter.private_file import write_private
+from exporter.support.private_file import write_private
 
 START_LIMIT = 60.0  # seconds until a server must be ready; covers a crash recovery
 RETRY_LIMIT = 15.0  # seconds in which a start is retried while a predecessor goes away

@@ -6,7 +6,7 @@ import urllib.request
 from datetime import UTC, datetime
 from pathlib import Path
 
-from exporter.private_file import write_private
+from exporter.support.private_file import write_private
 
 from ._process import Server, ServerError
 

@@ -4,7 +4,7 @@ import platform
 import socket
 from pathlib import Path
 
-from exporter.private_file import write_private
+from exporter.support.private_file import write_private
 
 from ._process import Server, ServerError, package_directory, remembered_password
 

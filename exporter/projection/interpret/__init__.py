@@ -1,13 +1,13 @@
 """From one stored event to what it tells: of an entity, of a message, or nothing."""
 
-from exporter.fields import Unreadable, parse_json
-from exporter.inbox.event import BACKFILL, PLATFORM, WORKFLOW, StoredEvent
+from exporter.domain.envelope import flatten
+from exporter.domain.event import BACKFILL, PLATFORM, WORKFLOW, StoredEvent
+from exporter.domain.json_fields import Unreadable, parse_json
+from exporter.projection.fact_settings import Rules
 from exporter.projection.interpret.backfill import interpret_backfill
 from exporter.projection.interpret.ghl import interpret_ghl, interpret_workflow
 from exporter.projection.interpret.platform import interpret_platform
-from exporter.projection.interpret.told import Interpretation, Poison
-from exporter.projection.rules import Rules
-from exporter.receiver.envelope import flatten
+from exporter.projection.interpret.reading import Interpretation, Poison
 
 __all__ = ["Interpretation", "Poison", "interpret"]
 

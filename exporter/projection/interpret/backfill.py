@@ -1,9 +1,9 @@
 """What an opportunity, as GHL's search answers it, tells: its state at its `updatedAt`."""
 
-from exporter.fields import clean_text, clean_time
-from exporter.ghl import OPPORTUNITY
-from exporter.inbox.event import StoredEvent
-from exporter.projection.interpret.told import (
+from exporter.domain.event import StoredEvent
+from exporter.domain.ghl_events import OPPORTUNITY
+from exporter.domain.json_fields import clean_text, clean_time
+from exporter.projection.interpret.reading import (
     BACKFILL_PRECEDENCE,
     OPPORTUNITY_FIELDS,
     Fields,

@@ -4,8 +4,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from exporter.fields import clean_text, clean_time
-from exporter.ghl import (
+from exporter.domain.envelope import workflow_ids
+from exporter.domain.event import StoredEvent
+from exporter.domain.ghl_events import (
     APPOINTMENT,
     CONTACT,
     FAMILY_OF_EVENT,
@@ -14,8 +15,9 @@ from exporter.ghl import (
     USER,
     event_name,
 )
-from exporter.inbox.event import StoredEvent
-from exporter.projection.interpret.told import (
+from exporter.domain.json_fields import clean_text, clean_time
+from exporter.projection.fact_settings import Rules
+from exporter.projection.interpret.reading import (
     GHL_PRECEDENCE,
     OPPORTUNITY_FIELDS,
     Fields,
@@ -27,8 +29,6 @@ from exporter.projection.interpret.told import (
     tell,
 )
 from exporter.projection.rows import EntityEvent, Message
-from exporter.projection.rules import Rules
-from exporter.receiver.envelope import workflow_ids
 
 _MAX_NAME_BYTES = 400
 

@@ -8,11 +8,12 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from exporter import tracking
-from exporter.fields import clean_number, clean_text, clean_time
-from exporter.ghl import CONTACT, OPPORTUNITY
-from exporter.inbox.event import StoredEvent
-from exporter.projection.interpret.told import (
+from exporter.domain import platform_calls
+from exporter.domain.event import StoredEvent
+from exporter.domain.ghl_events import CONTACT, OPPORTUNITY
+from exporter.domain.json_fields import clean_number, clean_text, clean_time
+from exporter.domain.stages import DEAL_CLOSED, STAGES
+from exporter.projection.interpret.reading import (
     PLATFORM_PRECEDENCE,
     Fields,
     Interpretation,
@@ -28,7 +29,6 @@ from exporter.projection.rows import (
     Activity,
     EntityEvent,
 )
-from exporter.stages import DEAL_CLOSED, STAGES
 
 
 def interpret_platform(event: StoredEvent, fields: Fields) -> Interpretation:
@@ -37,7 +37,7 @@ def interpret_platform(event: StoredEvent, fields: Fields) -> Interpretation:
     if read is None:
         raise Poison(f"there is no tracking call {event.endpoint}")
     # A completion belongs to where its start was; it need not know.
-    if not event.location_id and event.endpoint != tracking.WEBHOOK_COMPLETION:
+    if not event.location_id and event.endpoint != platform_calls.WEBHOOK_COMPLETION:
         raise Poison("the call names no location")
     given = {name: value for name, value in fields.items() if value is not None}
     return read(event, event_time(event, given), given)
@@ -124,7 +124,7 @@ def _recommendation(event: StoredEvent, time: datetime, fields: Fields) -> Inter
 
 def _interaction(event: StoredEvent, time: datetime, fields: Fields) -> Interpretation:
     kind = lower(fields.get("interaction_type"))
-    if kind not in tracking.INTERACTIONS:
+    if kind not in platform_calls.INTERACTIONS:
         raise Poison("the call names no interaction_type")
     told = {"interaction": kind, "contact": clean_text(fields.get("contact_id"))}
     entity = (RECOMMENDATION, _id(fields, "recommendation_id"))
@@ -154,10 +154,10 @@ def _is_something(value: object) -> bool:
 
 
 _READERS: dict[str, Callable[[StoredEvent, datetime, Fields], Interpretation]] = {
-    tracking.CONVERSION: _conversion,
-    tracking.AGENT_ACTIVITY: _activity,
-    tracking.PROPERTY_RECOMMENDATION: _recommendation,
-    tracking.PROPERTY_INTERACTION: _interaction,
-    tracking.WEBHOOK_START: _webhook_start,
-    tracking.WEBHOOK_COMPLETION: _webhook_completion,
+    platform_calls.CONVERSION: _conversion,
+    platform_calls.AGENT_ACTIVITY: _activity,
+    platform_calls.PROPERTY_RECOMMENDATION: _recommendation,
+    platform_calls.PROPERTY_INTERACTION: _interaction,
+    platform_calls.WEBHOOK_START: _webhook_start,
+    platform_calls.WEBHOOK_COMPLETION: _webhook_completion,
 }

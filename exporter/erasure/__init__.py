@@ -1,0 +1,1 @@
+"""Erase a location: its rows in PostgreSQL and its keys in Redis."""

@@ -1,1 +1,0 @@
-"""What the outside sees: /metrics, the landing page, health and readiness."""

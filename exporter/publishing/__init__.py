@@ -1,0 +1,1 @@
+"""Publish figures and state: /metrics, landing page, runbooks, the day's figures in Redis."""
