@@ -44,9 +44,10 @@ test: $(VENV)/.dev lint ## install what the tests need and pass them all
 test-fast: $(VENV)/.dev ## the tests without those that kill servers again and again
 	$(BIN)/python -m pytest -m 'not slow' $(PARALLEL) $(PYTEST_FLAGS)
 
-lint: $(VENV)/.dev ## ruff, ruff format and mypy --strict
+lint: $(VENV)/.dev ## ruff, ruff format, import-linter and mypy --strict
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 	$(BIN)/mypy
 
 format: $(VENV)/.dev ## format the code
