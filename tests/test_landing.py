@@ -59,7 +59,7 @@ async def test_says_that_everything_works(
     await wait_until(leads)
     await wait_until(lambda: "Everything works." in lines(service))
     said = lines(service)
-    assert any(text.startswith("The last webhook came ") for text in said)
+    assert any(text.startswith("The last webhook arrived ") for text in said)
     assert said["PostgreSQL takes commits."] == "good"
     assert said["Redis answers."] == "good"
     assert set(said.values()) == {"good", "summary"}, said
@@ -76,12 +76,12 @@ async def test_says_that_webhooks_wait_in_the_spool(
         assert (await Sender(service.port, signer).send(contact())).taken
     said = lines(service)
     assert said["Something is wrong, and webhooks are still taken."] == "summary"
-    assert said["PostgreSQL is away; webhooks go to the local spool."] == "bad"
-    assert said["Facts and KPIs stand still until PostgreSQL is back."] == "warn"
+    assert said["PostgreSQL is down; webhooks go to the local spool."] == "bad"
+    assert said["Facts and KPIs are not updated until PostgreSQL is back."] == "warn"
     assert not any("become facts at once" in text for text in said)
     assert said["Webhooks that wait in the local spool: 3."] == "warn"
     status, text = service.get("/-/ready")
-    assert (status, text) == (200, b"ready: PostgreSQL is away, webhooks go to the spool\n")
+    assert (status, text) == (200, b"ready: PostgreSQL is down, webhooks go to the spool\n")
 
 
 def test_says_that_webhooks_are_refused(make_service: MakeService) -> None:
@@ -91,7 +91,7 @@ def test_says_that_webhooks_are_refused(make_service: MakeService) -> None:
     service.start()
     said = lines(service)
     assert said["Webhooks are refused: they can be stored nowhere."] == "summary"
-    assert any(text.startswith("The local spool can't be used: ") for text in said)
+    assert any(text.startswith("The local spool cannot be used: ") for text in said)
     status, text = service.get("/-/ready")
     assert (status, text) == (503, b"not ready: neither PostgreSQL nor the spool\n")
     assert service.get("/-/healthy")[0] == 200

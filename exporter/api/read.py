@@ -28,7 +28,7 @@ from exporter.database.connect import Connection
 from exporter.database.errors import DATABASE_ERRORS
 from exporter.domain.json_fields import clean_text
 from exporter.http.problem import Problem
-from exporter.inbox.history import read_lacks
+from exporter.inbox.history import read_missing_history
 from exporter.kpis.definitions import answered_kpis
 from exporter.kpis.figures import Figures, compute_figures
 from exporter.kpis.lists import ListQuery, all_lists
@@ -273,7 +273,7 @@ class Reading:
 
     async def _is_complete(self, connection: Connection) -> bool:
         timeout = self._settings.kpi_timeout
-        return not await read_lacks(connection, self._fingerprint, timeout)
+        return not await read_missing_history(connection, self._fingerprint, timeout)
 
     def _period(self, window: Window, now: datetime, complete: bool) -> Answer:
         return {

@@ -18,7 +18,9 @@ SELECT (SELECT extract(epoch FROM clock_timestamp() - min(received_at)) > {WAITE
 """
 
 
-async def read_lacks(connection: Connection, fingerprint: str, timeout: float) -> tuple[str, ...]:
+async def read_missing_history(
+    connection: Connection, fingerprint: str, timeout: float
+) -> tuple[str, ...]:
     """Return, in words, what figures lack; nothing where they are of the whole history.
 
     `fingerprint`: of the rules that facts should be made by. `timeout` is in seconds. Raises what

@@ -11,7 +11,7 @@ import structlog
 
 from exporter.database.connect import Connection
 from exporter.database.errors import reason_of
-from exporter.inbox.history import read_lacks
+from exporter.inbox.history import read_missing_history
 from exporter.kpis.definitions import OPTIONS, KpiFile, all_kpis
 from exporter.kpis.snapshot import EMPTY, Rendered, Snapshot, render
 from exporter.kpis.windows import EXPORTED_DAYS, Window, windows
@@ -139,7 +139,7 @@ class KpiRefresher:
 
     async def _is_complete(self, connection: Connection) -> bool:
         timeout = self._settings.kpi_timeout
-        return not await read_lacks(connection, self._fingerprint, timeout)
+        return not await read_missing_history(connection, self._fingerprint, timeout)
 
     async def _refresh_all(
         self, ranked: bool, chosen: list[Window], now: datetime, most_series: int = 0

@@ -72,6 +72,8 @@ class Receiver:
         )
         secret = settings.ghl_webhook_secret
         self._secret = secret.get_secret_value().encode() if secret else None
+        self.last_webhook_at: datetime | None = None
+        """When this instance last took a webhook; None before the first."""
         self._answer_within = settings.answer_within_ms / 1000
         self._outcomes = {
             (source, outcome): metrics.webhooks.labels(source, outcome)
@@ -216,7 +218,8 @@ class Receiver:
         metrics.receive(location)
         duration = time.monotonic() - started
         metrics.request_duration.observe(duration)
-        metrics.last_webhook.labels(source).set_to_current_time()
+        self.last_webhook_at = datetime.now(UTC)
+        metrics.last_webhook.labels(source).set(self.last_webhook_at.timestamp())
         log.info(
             "webhook",
             outcome=outcome,

@@ -43,7 +43,8 @@ from exporter.receiver.connections import Connections
 from exporter.receiver.handlers import Receiver
 from exporter.service.descriptors import connection_limit, raise_descriptor_limit
 from exporter.service.leader import Leader
-from exporter.service.sampler import Watch
+from exporter.service.sampler import Sampler
+from exporter.service.status_reader import StatusReader
 from exporter.settings import Settings
 from exporter.support.tasks import end_tasks, ignoring, raise_if_cancelled
 from exporter.telemetry.metrics import LiveMetrics
@@ -76,7 +77,8 @@ def create_app(settings: Settings, availabilities: Sequence[Availability] = ()) 
     inbox = Inbox(settings, metrics)
     kpis = KpiRefresher(settings, pool, metrics)
     leader = Leader(settings, pool, kpis, DayFigures(settings, cache), metrics)
-    watch = Watch(pool, cache, inbox, metrics, Rules.from_settings(settings).fingerprint())
+    fingerprint = Rules.from_settings(settings).fingerprint()
+    sampler = Sampler(pool, cache, inbox, metrics, fingerprint)
     audit = Audit(api_pool, metrics, settings.audit_retention_days)
     app = web.Application(middlewares=[cors(settings.cors_origins), _errors(metrics, audit)])
 
@@ -90,7 +92,7 @@ def create_app(settings: Settings, availabilities: Sequence[Availability] = ()) 
         metrics,
         refusals,
     )
-    app.router.add_routes(Receiver(settings, inbox, metrics, bodies, refusals).routes())
+    receiver = Receiver(settings, inbox, metrics, bodies, refusals)
     database = ApiDatabase(api_pool)
     limit = RateLimit(cache, settings.api_requests_per_minute)
     guard = Guard(KeyRing(database), limit, clients, refusals, audit)
@@ -102,14 +104,15 @@ def create_app(settings: Settings, availabilities: Sequence[Availability] = ()) 
     else:
         app[METRICS_APP] = web.Application(middlewares=[_errors(metrics, audit)])
         app[METRICS_APP].router.add_routes(exposition.routes())
-    shown = [*availabilities, leader.availability, leader.kpi_database, watch.availability]
-    landing = Landing(settings, inbox, kpis, metrics, watch, shown, cache.availability)
+    dependencies = [*availabilities, leader.availability, leader.kpi_database, sampler.availability]
+    status = StatusReader(settings, receiver, inbox, kpis, cache, leader, sampler, dependencies)
     parts = (
+        receiver,
         Tracking(settings, inbox, metrics, guard, audit, bodies),
         Reading(settings, database, guard, answers, audit),
         Erasing(settings, guard, audit, metrics),
-        HealthReport(settings, inbox, kpis, metrics, landing, guard),
-        landing,
+        HealthReport(status.read, guard),
+        Landing(status.read),
         ApiDocs(),
         Runbooks(),
     )
@@ -120,7 +123,8 @@ def create_app(settings: Settings, availabilities: Sequence[Availability] = ()) 
         await api_pool
         await inbox.start()
         tasks = [
-            asyncio.create_task(_keep_running(work)) for work in (leader.run, watch.run, audit.run)
+            asyncio.create_task(_keep_running(work))
+            for work in (leader.run, sampler.run, audit.run)
         ]
         yield
         if not await end_tasks(tasks, within=_END_WITHIN):

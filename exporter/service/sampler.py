@@ -1,6 +1,7 @@
-"""Sample, in the background, what no event tells of: backlog, quarantine, Redis, disk."""
+"""Sample what no event reports, in the background: backlog, quarantine, Redis, disk."""
 
 import asyncio
+from dataclasses import dataclass
 
 import asyncpg
 import structlog
@@ -8,7 +9,7 @@ import structlog
 from exporter.cache.redis import Cache
 from exporter.database.availability import Availability
 from exporter.database.errors import DATABASE_ERRORS
-from exporter.inbox.history import read_lacks
+from exporter.inbox.history import read_missing_history
 from exporter.inbox.inbox import Inbox
 from exporter.inbox.spool import SpoolUnavailable
 from exporter.support.tasks import raise_if_cancelled
@@ -22,17 +23,27 @@ _TIMEOUT = 2.0
 _SPOOL_INTERVAL = 10.0
 
 _BACKLOG = """
-SELECT count(*) AS events,
-       coalesce(greatest(extract(epoch FROM clock_timestamp() - min(received_at)), 0), 0) AS oldest,
-       (SELECT count(*) FROM quarantine) AS quarantined
+SELECT count(*) AS waiting_events,
+       coalesce(greatest(extract(epoch FROM clock_timestamp() - min(received_at)), 0), 0)::float8
+           AS oldest_event_age,
+       (SELECT count(*) FROM quarantine) AS quarantined_events
 FROM inbox_pending
 """
 _LOCATIONS = "SELECT location_id FROM locations ORDER BY first_seen, location_id LIMIT $1"
 _ERASED = "SELECT location_id FROM erased_locations"
 
 
-class Watch:
-    """Keeps the gauges of the inbox and of what the service stands on."""
+@dataclass(frozen=True)
+class Sample:
+    """What PostgreSQL last answered about the inbox. The age is in seconds, 0 without events."""
+
+    waiting_events: int = 0
+    oldest_event_age: float = 0.0
+    quarantined_events: int = 0
+
+
+class Sampler:
+    """Samples the inbox and the service's dependencies, and keeps their gauges."""
 
     def __init__(
         self,
@@ -42,41 +53,57 @@ class Watch:
         metrics: LiveMetrics,
         fingerprint: str,
     ) -> None:
-        """`fingerprint`: of the rules that facts should be made by."""
+        """`fingerprint`: of the settings that facts should be made by."""
         self._fingerprint = fingerprint
-        self.lacks: tuple[str, ...] = ()
-        """What figures lack, in words."""
+        self.sample = Sample()
+        self.missing_history: tuple[str, ...] = ()
+        """What figures lack of the history, in words; empty while they are final."""
         self._pool = pool
         self._cache = cache
+        self._inbox = inbox
         self._metrics = metrics
-        self.availability = Availability("database_sample", "PostgreSQL answers no questions")
+        self.availability = Availability("database_sample", "PostgreSQL answers no queries")
         self._knows_locations = False
         self._spool = inbox.spool
         metrics.spool.show(inbox.spool)
-        # The inbox only notices an outage when it commits, so the database is asked while idle too.
-        metrics.database_up.set_function(lambda: inbox.database_up and not self.availability.down)
+        metrics.database_up.set_function(lambda: self.database_up)
+        metrics.backlog.set_function(lambda: self.sample.waiting_events)
+        metrics.oldest_age.set_function(lambda: self.sample.oldest_event_age)
+        metrics.quarantine.set_function(lambda: self.sample.quarantined_events)
+        if metrics.redis_up is not None:
+            metrics.redis_up.set_function(lambda: cache.availability.up)
         metrics.pool_connections.labels("idle").set_function(pool.get_idle_size)
         metrics.pool_connections.labels("in_use").set_function(
             lambda: pool.get_size() - pool.get_idle_size()
         )
 
+    @property
+    def database_up(self) -> bool:
+        """Tell whether PostgreSQL takes commits and answers queries.
+
+        The inbox only notices an outage when it commits, so the sampler queries it while idle.
+        """
+        return self._inbox.database_up and not self.availability.down
+
     async def run(self) -> None:
-        """Sample for ever. What can't be asked keeps its last value."""
+        """Sample for ever. What cannot be sampled keeps its last value."""
         async with asyncio.TaskGroup() as group:
             group.create_task(self._sample_all())
-            # Apart, so that a disk that hangs stops no other sample.
+            # A task of its own, so that a disk that hangs delays no other sample.
             group.create_task(self._sample_spool())
 
     async def _sample_all(self) -> None:
         while True:
-            await asyncio.gather(self._sample_database(), self._sample_redis())
+            await asyncio.gather(self._sample_database(), self._cache.look())
             await asyncio.sleep(_INTERVAL)
 
     async def _sample_database(self) -> None:
         try:
             async with self._pool.acquire(timeout=_TIMEOUT) as connection:
                 row = await connection.fetchrow(_BACKLOG, timeout=_TIMEOUT)
-                self.lacks = await read_lacks(connection, self._fingerprint, _TIMEOUT)
+                self.missing_history = await read_missing_history(
+                    connection, self._fingerprint, _TIMEOUT
+                )
                 erased = await connection.fetch(_ERASED, timeout=_TIMEOUT)
                 self._metrics.forget_locations(frozenset(row["location_id"] for row in erased))
                 if not self._knows_locations:
@@ -90,12 +117,10 @@ class Watch:
             return
         self.availability.found()
         if row is not None:
-            self._metrics.backlog.set(row["events"])
-            self._metrics.oldest_age.set(row["oldest"])
-            self._metrics.quarantine.set(row["quarantined"])
+            self.sample = Sample(**row)
 
     async def _sample_spool(self) -> None:
-        """Use the spool now and then: an outage is too late to learn that its disk is full."""
+        """Use the spool now and then: during an outage it is too late to find its disk full."""
         while True:
             await asyncio.sleep(_SPOOL_INTERVAL)
             was_usable = self._spool.usable
@@ -105,7 +130,3 @@ class Watch:
                 raise_if_cancelled(error)
                 if was_usable:
                     log.error("spool_unavailable", path=str(self._spool.path), error=error)
-
-    async def _sample_redis(self) -> None:
-        if self._cache.set_up and self._metrics.redis_up is not None:
-            self._metrics.redis_up.set(await self._cache.look())
