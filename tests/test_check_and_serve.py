@@ -168,7 +168,7 @@ async def test_serve_refuses_what_check_calls_fatal_and_else_takes_webhooks(
         variable, _, problem = line.removeprefix("wrong  ").partition(": ")
         if "can't be written" in problem:
             assert "spool_unavailable" in shown
-            assert "The local spool can&#x27;t be used" in shown
+            assert "The local spool cannot be used" in shown
             continue
         unusable = [one for one in service.log_lines() if one["event"] == "setting_unusable"]
         assert [(one["variable"], one["reason"]) for one in unusable] == [(variable, problem)]

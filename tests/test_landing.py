@@ -90,7 +90,8 @@ def test_says_that_webhooks_are_refused(make_service: MakeService) -> None:
     )
     service.start()
     said = lines(service)
-    assert said["Webhooks are refused: they can be stored nowhere."] == "summary"
+    refused = "Webhooks are refused: neither PostgreSQL nor the spool can store them."
+    assert said[refused] == "summary"
     assert any(text.startswith("The local spool cannot be used: ") for text in said)
     status, text = service.get("/-/ready")
     assert (status, text) == (503, b"not ready: neither PostgreSQL nor the spool\n")

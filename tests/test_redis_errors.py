@@ -105,7 +105,7 @@ async def test_a_url_with_an_option_that_the_client_refuses_costs_the_leader_not
         x for x in service.log_lines() if x["event"] in ("redis_unavailable", "setting_unusable")
     ]
     assert len(found) == 1
-    assert "Redis is away" in service.get("/")[1].decode()
+    assert "Redis is down" in service.get("/")[1].decode()
 
 
 async def test_redis_that_goes_and_comes_back_is_logged_once_each(
