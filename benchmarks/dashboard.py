@@ -39,7 +39,7 @@ from exporter.inbox.store import insert_events
 from exporter.kpis.definitions import all_kpis
 from exporter.kpis.refresh import KpiRefresher, query_kpi
 from exporter.kpis.windows import EXPORTED_DAYS, windows
-from exporter.projection.fact_settings import Rules
+from exporter.projection.fact_settings import FactSettings
 from exporter.projection.projector import Projector
 from exporter.projection.rollups import ROLLUPS, TouchedCells
 from exporter.settings import Settings, load_settings
@@ -69,7 +69,7 @@ async def _make_facts(
         for back in range(_DAYS + 1):
             status.update(f"computing roll-ups: {_DAYS - back} days left")
             cells = {(name, today - timedelta(back)) for name in names}
-            await TouchedCells(*([cells] * len(ROLLUPS))).recompute(connection)
+            await TouchedCells(cells).recompute(connection)
         await connection.execute("VACUUM ANALYZE")
     tables = await connection.fetch(
         "SELECT relname, reltuples::bigint AS rows FROM pg_class WHERE relkind = 'r'"
@@ -122,7 +122,7 @@ async def _naive(connection: asyncpg.Connection, settings: Settings, days: int) 
             )
         last: date = chosen[0].last_day
         cells = {("location-000", last - timedelta(back)) for back in range(days)}
-        await TouchedCells(*([cells] * len(ROLLUPS))).recompute(connection)
+        await TouchedCells(cells).recompute(connection)
         for kpi in all_kpis():
             await query_kpi(connection, kpi, chosen, settings=settings, now=now, timeout=60)
     return (time.perf_counter() - started) * 1000
@@ -157,7 +157,7 @@ async def _refreshes(
     """Milliseconds of the projection of 1,000 new events, and of a refresh after it."""
     start = datetime.now(UTC) - timedelta(days=rounds + 2)
     coming = iter(stream(Agency(seed=1), start, datetime.now(UTC)))
-    projector = Projector(connection, Rules.from_settings(settings), LiveMetrics(), 1000)
+    projector = Projector(connection, FactSettings.from_settings(settings), LiveMetrics(), 1000)
     projected, refreshed = [], []
     async with create_pool(settings, "bench") as pool:
         refresher = KpiRefresher(settings, pool, LiveMetrics())

@@ -24,7 +24,7 @@ SELECT location_id, contact_id, true, at + interval '9 minutes' * (1 + n % 17), 
        'outbound', agent_id
 FROM lead WHERE answered;
 INSERT INTO opportunities (location_id, opportunity_id, contact_id, status, monetary_value,
-                           owner_id, opened_day, run_began_at, run_began_day, run_owner_id, deleted,
+                           owner_id, first_seen_day, status_since, status_since_day, status_owner_id, deleted,
                            ever_won)
 SELECT location_id, 'opp-' || n, contact_id,
        CASE WHEN won THEN 'won' WHEN n % 4 = 0 THEN 'open' ELSE 'lost' END,
@@ -52,7 +52,7 @@ SELECT location_id, 'rec-' || n, 'i-' || n, CASE WHEN n % 3 = 0 THEN 'liked' ELS
        contact_id, at, at::date
 FROM lead WHERE n % 2 = 1;
 INSERT INTO platform_webhooks (location_id, tracking_id, webhook_type, started_at, completed_at,
-                               runs_out_at, finished_day, succeeded, enriched, ai_activated)
+                               times_out_at, finished_day, succeeded, enriched, ai_activated)
 SELECT location_id, 't-' || n, 'ContactCreate', at, at + interval '1 s', at + interval '10 s',
        at::date, n % 100 > 0, n % 4 > 0, n % 3 > 0
 FROM lead;

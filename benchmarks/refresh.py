@@ -34,7 +34,7 @@ from exporter.inbox.store import insert_events
 from exporter.kpis.definitions import all_kpis
 from exporter.kpis.refresh import KpiRefresher, query_kpi
 from exporter.kpis.windows import windows
-from exporter.projection.fact_settings import Rules
+from exporter.projection.fact_settings import FactSettings
 from exporter.projection.projector import Projector
 from exporter.projection.rollups import ROLLUPS, TouchedCells
 from exporter.settings import Settings, load_settings
@@ -72,7 +72,7 @@ class History:
         )
         self._setup = list(agency.setup(self.start))
         self._projector = Projector(
-            connection, Rules.from_settings(settings), LiveMetrics(), _STORE_BATCH
+            connection, FactSettings.from_settings(settings), LiveMetrics(), _STORE_BATCH
         )
         self.events = 0
         self.reached = self.start
@@ -124,7 +124,7 @@ async def _naive(connection: asyncpg.Connection, settings: Settings, at: datetim
             await connection.execute(
                 f"CREATE TEMP TABLE {name} (LIKE public.{name}) ON COMMIT DROP"
             )
-        await TouchedCells(*([cells] * len(ROLLUPS))).recompute(connection)
+        await TouchedCells(cells).recompute(connection)
         for kpi in all_kpis():
             await query_kpi(
                 connection, kpi, chosen, settings=settings, now=datetime.now(UTC), timeout=60

@@ -17,9 +17,9 @@ from exporter.kpis.definitions import answered_kpis
 from exporter.kpis.refresh import query_kpi
 from exporter.kpis.snapshot import Rendered, render
 from exporter.kpis.windows import windows
-from exporter.projection.fact_settings import Rules
+from exporter.projection.fact_settings import FactSettings
 from exporter.projection.projector import Projector
-from exporter.projection.rows import DERIVED_TABLES
+from exporter.projection.rebuild import DERIVED_TABLES
 from exporter.settings import Settings
 from exporter.telemetry.metrics import LiveMetrics
 
@@ -78,7 +78,9 @@ async def project_all(
     connection: asyncpg.Connection, settings: Settings, batch_size: int = 500
 ) -> None:
     """Project until nothing is pending."""
-    projector = Projector(connection, Rules.from_settings(settings), LiveMetrics(), batch_size)
+    projector = Projector(
+        connection, FactSettings.from_settings(settings), LiveMetrics(), batch_size
+    )
     while await projector.step():
         pass
 

@@ -13,7 +13,7 @@ from exporter.api.keys import create_key
 from exporter.api.responses import ENDPOINTS
 from exporter.domain.event import InboxEvent
 from exporter.kpis.definitions import answered_kpis
-from exporter.projection.fact_settings import Rules
+from exporter.projection.fact_settings import FactSettings
 from exporter.projection.rebuild import rebuild
 from exporter.service.app import create_app
 from exporter.settings import Settings, load_settings
@@ -76,7 +76,7 @@ async def test_a_case_gives_exactly_its_values_in_any_order_and_after_rebuild(
         await _compare(case, connection, settings, f"seed {seed}")
         facts.append(await dump(connection))
     reader = await asyncpg.connect(database_url)
-    report = await rebuild(connection, reader, Rules.from_settings(settings))
+    report = await rebuild(connection, reader, FactSettings.from_settings(settings))
     await reader.close()
     assert not any(report.differences.values()), report.differences
     await _compare(case, connection, settings, "after rebuild")

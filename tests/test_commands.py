@@ -15,7 +15,7 @@ from exporter.database.connect import connect
 from exporter.database.migrations import all_migrations
 from exporter.demo.servers import EmbeddedPostgres
 from exporter.inbox.partitions import create_partitions, drop_old_partitions
-from exporter.projection.fact_settings import Rules
+from exporter.projection.fact_settings import FactSettings
 from exporter.projection.rebuild import RebuildRefused, rebuild
 from exporter.settings import SettingsError, load_settings
 from tests.conftest import MakeService, Service, Signer, wait_until
@@ -245,7 +245,9 @@ async def test_a_second_rebuild_is_refused_while_one_runs(
     def meanwhile(done: int, total: int) -> None:
         answers.append(command("rebuild", database_url=database_url))
 
-    report = await rebuild(connection, reader, Rules.from_settings(settings), progress=meanwhile)
+    report = await rebuild(
+        connection, reader, FactSettings.from_settings(settings), progress=meanwhile
+    )
     await reader.close()
     assert report.events == 5
     assert answers[0].returncode == 1
@@ -278,7 +280,7 @@ async def test_old_months_are_dropped_and_a_rebuild_says_what_it_would_forget(
     assert forced.returncode == 0, forced.stderr
     assert await connection.fetchval("SELECT count(*) FROM contacts") == 1
     with pytest.raises(RebuildRefused):
-        await rebuild(connection, connection, Rules.from_settings(load_settings()))
+        await rebuild(connection, connection, FactSettings.from_settings(load_settings()))
 
 
 async def test_replay_tries_the_quarantined_events_of_a_location_again(

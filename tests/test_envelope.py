@@ -32,8 +32,8 @@ from exporter.domain.json_fields import (
     parse_json,
 )
 from exporter.inbox.store import insert_events
-from exporter.projection.fact_settings import Rules
-from exporter.projection.interpret import Poison, interpret
+from exporter.projection.fact_settings import FactSettings
+from exporter.projection.interpret import InvalidEventError, interpret
 from exporter.settings import load_settings
 
 from .conftest import SHARED, needs_shared
@@ -92,7 +92,7 @@ def test_no_address_changes_what_a_signed_body_means(type_: str) -> None:
     stored = partial(
         StoredEvent, "loc", 1, datetime.now(UTC), GHL, event_type=type_, idempotency_key="k"
     )
-    rules = Rules.from_settings(load_settings())
+    rules = FactSettings.from_settings(load_settings())
     for address in (*KNOWN_EVENTS, "Quantum", "my-hook", "contactdelete"):
         if {type_, address} <= APPOINTMENTS:
             continue
@@ -103,10 +103,10 @@ def test_no_address_changes_what_a_signed_body_means(type_: str) -> None:
         assert read[0] == read[1], address
 
 
-def _interpreted(event: StoredEvent, rules: Rules) -> object:
+def _interpreted(event: StoredEvent, rules: FactSettings) -> object:
     try:
         return interpret(event, rules)
-    except Poison as error:
+    except InvalidEventError as error:
         return str(error)
 
 

@@ -18,7 +18,7 @@ from exporter.demo.servers import EmbeddedValkey
 from exporter.domain.event import InboxEvent
 from exporter.erasure.rows import EraseRefusedError, count_rows, erase_location
 from exporter.inbox.partitions import create_partitions
-from exporter.projection.fact_settings import Rules
+from exporter.projection.fact_settings import FactSettings
 from exporter.projection.rebuild import rebuild
 from exporter.settings import load_settings
 from exporter.telemetry.metrics import LiveMetrics
@@ -115,7 +115,7 @@ async def test_nothing_is_left_and_nothing_comes_back(
     assert about(await dump(connection), KEPT) == about(before, KEPT)
 
     reader = await connect(settings, "test")
-    report = await rebuild(connection, reader, Rules.from_settings(settings))
+    report = await rebuild(connection, reader, FactSettings.from_settings(settings))
     await reader.close()
     assert sum(report.differences.values()) == 0
     assert about(await dump(connection), KEPT) == about(before, KEPT)

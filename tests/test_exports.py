@@ -139,7 +139,7 @@ async def test_what_is_of_now_alone_is_null_for_a_past_day(
     await connection.execute(
         """
         INSERT INTO opportunities (location_id, opportunity_id, status, monetary_value,
-                                   opened_day, deleted)
+                                   first_seen_day, deleted)
         VALUES ('a', 'o', 'open', 1000, $1, false)
         """,
         TODAY - timedelta(days=9),

@@ -21,7 +21,7 @@ import pytest
 from exporter.database.connect import connect
 from exporter.database.migrations import migrate
 from exporter.demo.servers import EmbeddedPostgres
-from exporter.projection.fact_settings import Rules
+from exporter.projection.fact_settings import FactSettings
 from exporter.projection.rebuild import rebuild
 from exporter.settings import load_settings
 from tests import oracle
@@ -274,7 +274,9 @@ async def _check(scene: Scene) -> None:
         assert {key: row["body"] for key, row in stored.items()} == {
             key: body for key, (_, body) in agency.ledger.items()
         }
-        report = await rebuild(connection, reader, Rules.from_settings(settings), dry_run=True)
+        report = await rebuild(
+            connection, reader, FactSettings.from_settings(settings), dry_run=True
+        )
         assert not any(report.differences.values()), report.differences
 
         now = datetime.now(UTC)

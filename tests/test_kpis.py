@@ -357,7 +357,7 @@ async def test_no_kpi_reads_more_than_its_windows(
             many,
         ),
         (
-            "platform_webhooks (location_id, tracking_id, started_at, runs_out_at, finished_day,"
+            "platform_webhooks (location_id, tracking_id, started_at, times_out_at, finished_day,"
             " succeeded, enriched, ai_activated)",
             "n || '-' || k, day, day, day, true, true, true",
             many,
@@ -369,7 +369,7 @@ async def test_no_kpi_reads_more_than_its_windows(
             many,
         ),
         (
-            "opportunities (location_id, opportunity_id, status, opened_day, run_began_day,"
+            "opportunities (location_id, opportunity_id, status, first_seen_day, status_since_day,"
             " deleted)",
             "n || '-' || k, CASE WHEN k = 1 THEN 'open' ELSE 'won' END, day, day, false",
             many,

@@ -15,7 +15,7 @@ import structlog
 
 from exporter.api.keys import create_key
 from exporter.database.errors import reason_of
-from exporter.projection.fact_settings import Rules
+from exporter.projection.fact_settings import FactSettings
 from exporter.projection.projector import Projector
 from exporter.settings import load_settings
 from exporter.support.error_text import describe_error
@@ -197,7 +197,7 @@ async def test_an_event_in_quarantine_is_logged_without_its_data(
     )
     await store(connection, story("loc-private")[:1])
     settings = load_settings()
-    projector = Projector(connection, Rules.from_settings(settings), LiveMetrics(), 10)
+    projector = Projector(connection, FactSettings.from_settings(settings), LiveMetrics(), 10)
     while await projector.step():
         pass
     text = stream.getvalue()

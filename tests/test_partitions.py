@@ -13,7 +13,7 @@ from exporter.database.connect import connect
 from exporter.database.locks import PROJECTION_LOCK
 from exporter.inbox.inbox import Inbox
 from exporter.inbox.partitions import create_partitions, drop_old_partitions
-from exporter.projection.fact_settings import Rules
+from exporter.projection.fact_settings import FactSettings
 from exporter.projection.projector import Projector
 from exporter.projection.rebuild import rebuild
 from exporter.settings import load_settings
@@ -153,7 +153,9 @@ async def test_a_batch_that_takes_too_long_is_halved(connection: asyncpg.Connect
     names[17] = "c-never"
     await store(connection, [received(contact(id=name), "ghl", now) for name in names])
     await connection.execute("SET statement_timeout = '400ms'")
-    projector = Projector(connection, Rules.from_settings(load_settings()), LiveMetrics(), 64)
+    projector = Projector(
+        connection, FactSettings.from_settings(load_settings()), LiveMetrics(), 64
+    )
     with quiet_logs() as logs:
         async with asyncio.timeout(60):
             while await projector.step():
@@ -170,7 +172,7 @@ async def test_waiting_for_a_rebuild_quarantines_nothing(
 ) -> None:
     await store(connection, [received(contact(), "ghl", datetime.now(UTC))])
     other = await connect(load_settings(database_url=database_url), "test")
-    projector = Projector(connection, Rules.from_settings(load_settings()), LiveMetrics(), 1)
+    projector = Projector(connection, FactSettings.from_settings(load_settings()), LiveMetrics(), 1)
     await connection.execute("SET statement_timeout = '50ms'")
     try:
         await other.execute("SELECT pg_advisory_lock($1)", PROJECTION_LOCK)
@@ -199,7 +201,7 @@ async def test_a_rebuild_takes_as_long_as_it_takes(
     try:
         for session in (one, reader):
             await session.execute("SET statement_timeout = '5ms'")
-        report = await rebuild(one, reader, Rules.from_settings(settings), dry_run=True)
+        report = await rebuild(one, reader, FactSettings.from_settings(settings), dry_run=True)
     finally:
         await one.close()
         await reader.close()

@@ -18,8 +18,8 @@ from exporter.database.connect import connect
 from exporter.demo.servers import EmbeddedPostgres
 from exporter.domain.event import InboxEvent
 from exporter.projection import projector
-from exporter.projection.fact_settings import Rules
-from exporter.projection.project import project_batch
+from exporter.projection.batch import project_batch
+from exporter.projection.fact_settings import FactSettings
 from exporter.projection.rebuild import rebuild
 from exporter.settings import Settings, load_settings
 from exporter.telemetry.metrics import LiveMetrics
@@ -236,7 +236,7 @@ def test_order_duplicates_batches_and_crashes_change_nothing(
     expected = bench.run(plain())
     found = bench.run(troubled())
     assert {table: rows for table, rows in found.items() if rows != expected[table]} == {}
-    report = bench.run(rebuild(bench.connection, bench.reader, Rules.from_settings(chosen)))
+    report = bench.run(rebuild(bench.connection, bench.reader, FactSettings.from_settings(chosen)))
     assert not any(report.differences.values()), report.differences
     assert bench.run(dump(bench.connection)) == expected
 
@@ -265,7 +265,7 @@ async def _crash(connection: asyncpg.Connection, chosen: Settings, random: Rando
 
     opened: Any = Dying()
     crashing = projector.Projector(
-        opened, Rules.from_settings(chosen), LiveMetrics(), random.randint(1, 8)
+        opened, FactSettings.from_settings(chosen), LiveMetrics(), random.randint(1, 8)
     )
     with suppress(_Crash), patch.object(projector, "project_batch", dying):
         await crashing.step()

@@ -8,9 +8,8 @@ import pytest
 
 from exporter.database.connect import connect
 from exporter.demo.servers import EmbeddedPostgres
-from exporter.projection.fact_settings import Rules
-from exporter.projection.rebuild import rebuild
-from exporter.projection.rows import DERIVED_TABLES
+from exporter.projection.fact_settings import FactSettings
+from exporter.projection.rebuild import DERIVED_TABLES, rebuild
 from exporter.settings import load_settings
 from tests.conftest import MakeService, Signer, wait_until
 from tests.projecting import dump, project_all, received, store
@@ -115,7 +114,7 @@ async def test_a_rebuild_that_fails_leaves_the_facts_and_no_lock(
         "CREATE TRIGGER fail BEFORE INSERT OR UPDATE ON projection_state"
         " FOR EACH ROW EXECUTE FUNCTION fail()"
     )
-    rules = Rules.from_settings(settings)
+    rules = FactSettings.from_settings(settings)
     with pytest.raises(asyncpg.DiskFullError):
         await rebuild(working, reader, rules)
     assert await dump(connection) == before

@@ -33,7 +33,7 @@ from exporter.kpis.definitions import answered_kpis
 from exporter.kpis.figures import Figures, compute_figures
 from exporter.kpis.lists import ListQuery, all_lists
 from exporter.kpis.windows import Window
-from exporter.projection.fact_settings import Rules
+from exporter.projection.fact_settings import FactSettings
 from exporter.settings import Settings
 
 BASE = "/api/business-metrics"
@@ -56,7 +56,7 @@ class Reading:
         self._guard = guard
         self._answers = answers
         self._audit = audit
-        self._fingerprint = Rules.from_settings(settings).fingerprint()
+        self._fingerprint = FactSettings.from_settings(settings).fingerprint()
 
     def routes(self) -> list[web.RouteDef]:
         """Return the routes."""

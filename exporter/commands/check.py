@@ -22,7 +22,7 @@ from exporter.database.errors import DATABASE_ERRORS, reason_of
 from exporter.database.migrations import pending
 from exporter.inbox.spool_file import check_header
 from exporter.kpis.definitions import KpiFileError, all_kpis
-from exporter.projection.fact_settings import Rules
+from exporter.projection.fact_settings import FactSettings
 from exporter.service.sockets import ListenError, own_socket
 from exporter.settings import Loaded, Settings
 from exporter.settings.public_keys import split_pem
@@ -211,7 +211,7 @@ async def _of_connection(
             " month's partition; the default partition takes its events",
         )
     noted = await connection.fetchval("SELECT fingerprint FROM projection_state")
-    if noted is not None and noted != Rules.from_settings(settings).fingerprint():
+    if noted is not None and noted != FactSettings.from_settings(settings).fingerprint():
         text = "the facts are of other settings or an older version: run ghl-exporter rebuild"
         yield Finding(Mark.NOTE, text)
     quarantined = await connection.fetchval("SELECT count(*) FROM quarantine")

@@ -28,7 +28,7 @@ from exporter.erasure.everywhere import erase
 from exporter.erasure.rows import EraseRefusedError, accept_again, count_rows
 from exporter.inbox.history import begin_import, end_import, forget_import
 from exporter.inbox.import_file import import_opportunities
-from exporter.projection.fact_settings import Rules
+from exporter.projection.fact_settings import FactSettings
 from exporter.projection.rebuild import RebuildRefused, rebuild
 from exporter.projection.replay import replay
 from exporter.settings import Settings
@@ -127,7 +127,7 @@ async def rebuild_facts(
             report = await rebuild(
                 connection,
                 reader,
-                Rules.from_settings(settings),
+                FactSettings.from_settings(settings),
                 progress=lambda done, total: bar.update(task, completed=done, total=total),
                 dry_run=dry_run,
                 forget_dropped=forget_dropped,

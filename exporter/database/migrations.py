@@ -3,12 +3,12 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 
 import asyncpg
 
 from exporter.database.errors import DatabaseUnavailableError
-from exporter.database.locks import MIGRATION_LOCK
+from exporter.database.locks import MIGRATION_LOCK, transaction_with_lock_timeout
 from exporter.support.bundled_files import bundled
 
 _HAS_NO_TABLE = "SELECT to_regclass('schema_migrations') IS NULL"
@@ -76,10 +76,20 @@ def _newest() -> int:
     return all_migrations()[-1].number
 
 
+async def _apply(connection: asyncpg.Connection, migration: Migration) -> None:
+    await connection.execute(migration.sql)
+    await connection.execute(
+        "INSERT INTO schema_migrations (number, name) VALUES ($1, $2)",
+        migration.number,
+        migration.name,
+    )
+
+
 async def migrate(connection: asyncpg.Connection) -> list[str]:
     """Bring the database up to date and return the names of what was applied.
 
-    Each file is one transaction. Copies that start together wait for one another.
+    Each file is one transaction. Instances that start together wait for one another; a table that
+    the running service uses is waited for in short tries, so that nobody queues behind it for long.
     """
     # A role that may not create anything can still use what is there.
     if not await pending(connection):
@@ -96,13 +106,7 @@ async def migrate(connection: asyncpg.Connection) -> list[str]:
             )
         names = []
         for migration in await pending(connection):
-            async with connection.transaction():
-                await connection.execute(migration.sql)
-                await connection.execute(
-                    "INSERT INTO schema_migrations (number, name) VALUES ($1, $2)",
-                    migration.number,
-                    migration.name,
-                )
+            await transaction_with_lock_timeout(connection, partial(_apply, connection, migration))
             names.append(migration.name)
         return names
     finally:

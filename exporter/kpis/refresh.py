@@ -15,7 +15,7 @@ from exporter.inbox.history import read_missing_history
 from exporter.kpis.definitions import OPTIONS, KpiFile, all_kpis
 from exporter.kpis.snapshot import EMPTY, Rendered, Snapshot, render
 from exporter.kpis.windows import EXPORTED_DAYS, Window, windows
-from exporter.projection.fact_settings import Rules
+from exporter.projection.fact_settings import FactSettings
 from exporter.settings import Settings
 from exporter.support.tasks import raise_if_cancelled
 from exporter.telemetry.metrics import LiveMetrics
@@ -79,7 +79,7 @@ class KpiRefresher:
         self._failing: dict[str, str] = {}
         self._most_locations: int | None = None
         self.refreshed_at: datetime | None = None
-        self._fingerprint = Rules.from_settings(settings).fingerprint()
+        self._fingerprint = FactSettings.from_settings(settings).fingerprint()
         metrics.kpi_interval.set(settings.kpi_interval)
         metrics.history.show(lambda: self.snapshot.complete)
         metrics.create_kpi_children([kpi.name for kpi in all_kpis()])

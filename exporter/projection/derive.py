@@ -1,4 +1,4 @@
-"""From the states of a contact and of what belongs to it: its deals, its stages, its answers.
+"""Derive deals, stages and first answers from the states of a contact and what belongs to it.
 
 Pure functions, like the folds.
 """
@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import NamedTuple
 
 from exporter.domain import stages
-from exporter.projection.fact_settings import Rules
-from exporter.projection.rows import (
+from exporter.projection.fact_settings import FactSettings
+from exporter.projection.schema import (
     Appointment,
     Contact,
     Deal,
@@ -17,15 +17,15 @@ from exporter.projection.rows import (
     PipelineStage,
 )
 
-# A stage, and when it was told.
-ToldStage = tuple[str, datetime]
+# A stage, and when it was reported.
+ReportedStage = tuple[str, datetime]
 
 _POSITION = {stage: position for position, stage in enumerate(stages.STAGES)}
 _OFFERED = _POSITION[stages.OFFER_SUBMITTED]
 
 
-class Answers(NamedTuple):
-    """A contact's human answers: the first ever, and the first at or after the lead's creation."""
+class FirstAnswers(NamedTuple):
+    """A contact's first human answers: ever, and at or after the lead's creation."""
 
     first_ever: datetime | None = None
     first_at: datetime | None = None
@@ -33,73 +33,80 @@ class Answers(NamedTuple):
 
 
 def derive_deal(
-    opportunity: Opportunity, contact: Contact | None, touches: Iterable[datetime], rules: Rules
+    opportunity: Opportunity,
+    contact: Contact | None,
+    touches: Iterable[datetime],
+    fact_settings: FactSettings,
 ) -> Deal | None:
-    """Return the deal that an opportunity is, or None.
+    """Return the deal of a won opportunity, or None.
 
-    `touches`: when the AI had a part in what its contact did.
+    `touches`: the times at which the AI took part in what its contact did.
     """
     if opportunity.status != "won" or opportunity.deleted:
         return None
-    closed_at = opportunity.run_began_at
+    closed_at = opportunity.status_since
     return Deal(
-        opportunity.location_id,
-        "opportunity",
-        opportunity.opportunity_id,
-        opportunity.contact_id,
-        opportunity.run_owner_id,
-        opportunity.monetary_value,
-        closed_at,
-        opportunity.run_began_day,
-        _seconds_from_lead(contact, closed_at),
-        _is_assisted(closed_at, touches, rules),
+        location_id=opportunity.location_id,
+        kind="opportunity",
+        deal_id=opportunity.opportunity_id,
+        contact_id=opportunity.contact_id,
+        agent_id=opportunity.status_owner_id,
+        deal_value=opportunity.monetary_value,
+        closed_at=closed_at,
+        closed_day=opportunity.status_since_day,
+        seconds_from_lead=_seconds_from_lead(contact, closed_at),
+        ai_assisted=_is_assisted(closed_at, touches, fact_settings),
     )
 
 
-def derive_contact_deal(contact: Contact, touches: Iterable[datetime], rules: Rules) -> Deal | None:
+def derive_contact_deal(
+    contact: Contact, touches: Iterable[datetime], fact_settings: FactSettings
+) -> Deal | None:
     """Return the deal that was tracked for a contact without an opportunity, or None."""
-    closed_at = contact.told_deal_at
+    closed_at = contact.tracked_deal_at
     if closed_at is None or contact.deleted:
         return None
     return Deal(
-        contact.location_id,
-        "contact",
-        contact.contact_id,
-        contact.contact_id,
-        contact.told_deal_agent,
-        contact.told_deal_value,
-        closed_at,
-        rules.day(contact.location_id, closed_at),
-        _seconds_from_lead(contact, closed_at),
-        _is_assisted(closed_at, touches, rules),
+        location_id=contact.location_id,
+        kind="contact",
+        deal_id=contact.contact_id,
+        contact_id=contact.contact_id,
+        agent_id=contact.tracked_deal_agent,
+        deal_value=contact.tracked_deal_value,
+        closed_at=closed_at,
+        closed_day=fact_settings.day(contact.location_id, closed_at),
+        seconds_from_lead=_seconds_from_lead(contact, closed_at),
+        ai_assisted=_is_assisted(closed_at, touches, fact_settings),
     )
 
 
 def _seconds_from_lead(contact: Contact | None, closed_at: datetime | None) -> float | None:
-    """Return the time to conversion, where the contact is a lead that was created before."""
+    """Return the time to conversion in seconds; None unless the contact was a lead before."""
     if closed_at is None or contact is None or contact.deleted or contact.created_at is None:
         return None
     elapsed = (closed_at - contact.created_at).total_seconds()
     return elapsed if elapsed >= 0 else None
 
 
-def _is_assisted(closed_at: datetime | None, touches: Iterable[datetime], rules: Rules) -> bool:
+def _is_assisted(
+    closed_at: datetime | None, touches: Iterable[datetime], fact_settings: FactSettings
+) -> bool:
     if closed_at is None:
         return False
-    return any(closed_at - rules.attribution <= at <= closed_at for at in touches)
+    return any(closed_at - fact_settings.attribution <= at <= closed_at for at in touches)
 
 
-def qualified_at(contact: Contact | None, told: Iterable[ToldStage]) -> datetime | None:
-    """Return when a contact reached ai_qualified; one that is deleted reached nothing."""
+def qualified_at(contact: Contact | None, reported: Iterable[ReportedStage]) -> datetime | None:
+    """Return when a contact reached ai_qualified; None for a deleted contact."""
     if contact is not None and contact.deleted:
         return None
-    return min((at for stage, at in told if stage == stages.AI_QUALIFIED), default=None)
+    return min((at for stage, at in reported if stage == stages.AI_QUALIFIED), default=None)
 
 
 def derive_contact(
-    contact: Contact, answers: Answers, deals: Sequence[Deal], rules: Rules
+    contact: Contact, answers: FirstAnswers, deals: Sequence[Deal], fact_settings: FactSettings
 ) -> Contact:
-    """Complete a contact's row with its first answer as a lead, and what its deals say."""
+    """Complete a contact's row with its first answer as a lead and the results of its deals."""
     is_lead = contact.created_at is not None and not contact.deleted
     first_answer_at = answers.first_at if is_lead else None
     closes = [deal.closed_at for deal in deals]
@@ -113,7 +120,7 @@ def derive_contact(
     )
     return contact._replace(
         first_answer_at=first_answer_at,
-        first_answer_day=rules.day(contact.location_id, first_answer_at),
+        first_answer_day=fact_settings.day(contact.location_id, first_answer_at),
         first_answer_user=answers.first_user if is_lead else None,
         has_deal=bool(deals),
         scored_in_time=scored_in_time,
@@ -123,15 +130,15 @@ def derive_contact(
 def derive_stages(
     key: tuple[str, str],
     contact: Contact | None,
-    answers: Answers,
+    answers: FirstAnswers,
     deals: Sequence[Deal],
     appointments: Iterable[Appointment],
-    told: Iterable[ToldStage],
-    rules: Rules,
+    reported: Iterable[ReportedStage],
+    fact_settings: FactSettings,
 ) -> list[PipelineStage]:
-    """Return the stages that a contact has reached, each at the earliest moment told.
+    """Return the stages that a contact has reached, each at the earliest time reported.
 
-    A deal of an unknown time reaches its stage at an unknown time: in no window, yet by now.
+    A deal closed at an unknown time reaches its stage at an unknown time: it counts in no window.
     """
     if contact is not None and contact.deleted:
         return []
@@ -151,21 +158,21 @@ def derive_stages(
             reach(stages.APPOINTMENT_SCHEDULED, appointment.scheduled_at)
             if appointment.showed_at is not None:
                 reach(stages.PROPERTY_SHOWING, appointment.showed_at)
-    for stage, told_at in told:
-        reach(stage, told_at)
+    for stage, reported_at in reported:
+        reach(stage, reported_at)
     for deal in deals:
         reach(stages.DEAL_CLOSED, deal.closed_at)
     furthest = max((_POSITION[stage] for stage in reached), default=-1)
     location_id, contact_id = key
     return [
         PipelineStage(
-            location_id,
-            contact_id,
-            stage,
-            at,
-            rules.day(location_id, at),
-            _POSITION[stage] < furthest,
-            furthest >= _OFFERED,
+            location_id=location_id,
+            contact_id=contact_id,
+            stage=stage,
+            reached_at=at,
+            reached_day=fact_settings.day(location_id, at),
+            advanced=_POSITION[stage] < furthest,
+            offered=furthest >= _OFFERED,
         )
         for stage, at in reached.items()
     ]

@@ -1,4 +1,4 @@
-"""The settings that shape facts, and a fingerprint of them: other rules need a rebuild."""
+"""The settings that facts depend on, and a fingerprint of them: a change needs a rebuild."""
 
 import hashlib
 import json
@@ -20,8 +20,8 @@ def _zone(name: str) -> ZoneInfo:
 
 
 @dataclass(frozen=True)
-class Rules:
-    """How events become facts."""
+class FactSettings:
+    """The settings that facts depend on."""
 
     locations: frozenset[str]
     time_zones: Mapping[str, str]
@@ -33,8 +33,8 @@ class Rules:
     webhook_timeout: timedelta
 
     @classmethod
-    def from_settings(cls, settings: Settings) -> "Rules":
-        """Take from the settings what shapes facts."""
+    def from_settings(cls, settings: Settings) -> "FactSettings":
+        """Select the settings that facts depend on."""
         return cls(
             locations=settings.ghl_location_id,
             time_zones=settings.time_zones,
@@ -47,7 +47,7 @@ class Rules:
         )
 
     def fingerprint(self) -> str:
-        """Return a digest that differs where facts could."""
+        """Return a digest that differs whenever facts could differ."""
         parts = {
             name: value.total_seconds()
             if isinstance(value, timedelta)
@@ -58,7 +58,7 @@ class Rules:
         return hashlib.sha256(text.encode()).hexdigest()
 
     def zone(self, location_id: str) -> ZoneInfo:
-        """Return the time zone of a location's reporting days (UTC unless told)."""
+        """Return the time zone of a location's reporting days (UTC unless set)."""
         name = self.time_zones.get(location_id) or self.time_zones.get("*") or "UTC"
         return _zone(name)
 
@@ -71,5 +71,5 @@ class Rules:
         return time.astimezone(self.zone(location_id)).date()
 
     def reports_on(self, location_id: str) -> bool:
-        """Tell whether events of this location become facts."""
+        """Return whether events of this location become facts."""
         return not self.locations or location_id in self.locations

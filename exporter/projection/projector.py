@@ -1,4 +1,4 @@
-"""Take pending events from the inbox and project them: exactly once, poison set aside."""
+"""Project pending events of the inbox exactly once, and quarantine invalid ones."""
 
 import time
 from collections.abc import Iterable
@@ -10,8 +10,8 @@ import structlog
 from exporter.database.errors import blames_a_row
 from exporter.database.locks import PROJECTION_LOCK
 from exporter.domain.event import GHL, WORKFLOW, StoredEvent
-from exporter.projection.fact_settings import Rules
-from exporter.projection.project import Counts, describe, project_batch
+from exporter.projection.batch import Counts, describe, project_batch
+from exporter.projection.fact_settings import FactSettings
 from exporter.support.tasks import raise_if_cancelled
 from exporter.telemetry.metrics import LiveMetrics
 
@@ -30,14 +30,18 @@ class Projector:
     """Projects batches on one connection, which must be the only one that does."""
 
     def __init__(
-        self, connection: asyncpg.Connection, rules: Rules, metrics: LiveMetrics, batch_size: int
+        self,
+        connection: asyncpg.Connection,
+        fact_settings: FactSettings,
+        metrics: LiveMetrics,
+        batch_size: int,
     ) -> None:
         self._connection = connection
-        self._rules = rules
+        self._fact_settings = fact_settings
         self._metrics = metrics
         self._batch_size = batch_size
         self._limit = batch_size
-        self._poison: dict[int, str] = {}
+        self._errors: dict[int, str] = {}
         self._projecting = False
 
     async def step(self) -> int:
@@ -45,7 +49,7 @@ class Projector:
 
         An event that breaks its batch is found by halving the batches, and set aside with its
         error. A batch that takes longer than a statement may (`statement_timeout`) is halved too.
-        Raises what is no event's fault: most of `DATABASE_ERRORS`.
+        Raises errors that no event causes: most of `DATABASE_ERRORS`.
         """
         started = time.monotonic()
         try:
@@ -61,12 +65,12 @@ class Projector:
                 return 1
             if isinstance(error, TimeoutError):
                 raise  # one event alone is never that slow: the server is
-            await self._condemn(error)
+            await self._quarantine(error)
             return 1
         if not ids:
             return 0
         self._limit = min(self._batch_size, self._limit * 2)
-        self._poison.clear()
+        self._errors.clear()
         self._count(counts, events, time.monotonic() - started)
         return len(ids)
 
@@ -89,7 +93,7 @@ class Projector:
             self._projecting = True
             rows = await self._connection.fetch(_PENDING, self._limit)
             ids = [row["id"] for row in rows]
-            # A body that was dropped by age has nothing left to tell.
+            # A body that was dropped by age reports nothing any more.
             events = [
                 StoredEvent(
                     row["location_id"],
@@ -106,17 +110,19 @@ class Projector:
             ]
             counts = Counts()
             if ids:
-                counts = await project_batch(self._connection, events, self._rules, self._poison)
+                counts = await project_batch(
+                    self._connection, events, self._fact_settings, self._errors
+                )
                 await self._connection.execute("DELETE FROM inbox_pending WHERE id = ANY($1)", ids)
         return ids, events, counts
 
-    async def _condemn(self, error: Exception) -> None:
-        """Remember that the oldest pending event is the one that fails, alone, with this error."""
+    async def _quarantine(self, error: Exception) -> None:
+        """Record that the oldest pending event fails on its own, with this error."""
         number = await self._connection.fetchval("SELECT min(id) FROM inbox_pending")
-        if number is None or number in self._poison:
+        if number is None or number in self._errors:
             # Setting it aside failed as well: that is no fault of the event.
             raise error
-        self._poison[number] = describe(error)
+        self._errors[number] = describe(error)
         log.error("event_quarantined", inbox_id=number, error=error)
 
     def _count(self, counts: Counts, events: Iterable[StoredEvent], seconds: float) -> None:

@@ -5,28 +5,29 @@ Temporary tables hide those of the same name, so the projection's SQL writes to 
 need no right to create schemas or to own the tables, whose indexes, grants and views stay.
 """
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
 
 import asyncpg
 
 from exporter.database.errors import blames_a_row
-from exporter.database.locks import PROJECTION_LOCK, REBUILD_LOCK
+from exporter.database.locks import (
+    PROJECTION_LOCK,
+    REBUILD_LOCK,
+    transaction_with_lock_timeout,
+)
 from exporter.domain.event import StoredEvent
-from exporter.projection.fact_settings import Rules
-from exporter.projection.project import describe, project_batch
-from exporter.projection.rows import DERIVED_TABLES
-from exporter.projection.state import note_rules
+from exporter.projection.batch import describe, project_batch
+from exporter.projection.fact_settings import FactSettings
+from exporter.projection.fact_version import record_fact_settings
+from exporter.projection.rollups import ROLLUPS
+from exporter.projection.schema import FACT_TABLES
 from exporter.support.tasks import ignoring, raise_if_cancelled
 
-R = TypeVar("R")
+# What a rebuild computes anew: every table of facts and roll-ups.
+DERIVED_TABLES = ("locations", *FACT_TABLES, *ROLLUPS)
 
 _BATCH = 2000
-# Writers wait behind a lock that is waited for: better to try again than to hold them up.
-_LOCK_TIMEOUT = "500ms"
-_LOCK_TRIES = 100
 _CAUGHT_UP_BELOW = 5000
 _FIRST_VACUUM = 20_000
 # No other session can vacuum a temporary table, and none shares its buffers.
@@ -57,7 +58,7 @@ class RebuildRefused(Exception):
 
 
 @dataclass
-class Report:
+class RebuildResult:
     """What a rebuild found: events read, and rows that differ from before, by table."""
 
     events: int = 0
@@ -67,17 +68,17 @@ class Report:
 async def rebuild(
     connection: asyncpg.Connection,
     reader: asyncpg.Connection,
-    rules: Rules,
+    fact_settings: FactSettings,
     *,
     progress: Progress = lambda done, total: None,
     dry_run: bool = False,
     forget_dropped: bool = False,
-) -> Report:
+) -> RebuildResult:
     """Compute all derived tables anew and write what differs (not with `dry_run`).
 
-    `reader` streams the inbox while `connection` writes. `progress` is told (events done, events in
-    all). Raises RebuildRefused where another rebuild runs, or where bodies were dropped by age and
-    `forget_dropped` is not set.
+    `reader` streams the inbox while `connection` writes. `progress` is called with the number of
+    events done and of all events. Raises RebuildRefused if another rebuild runs, or if bodies were
+    dropped by age and `forget_dropped` is not set.
     """
     # Statements over the whole history take as long as they take.
     for one in (connection, reader):
@@ -91,7 +92,7 @@ async def rebuild(
     if not await connection.fetchval("SELECT pg_try_advisory_lock($1)", REBUILD_LOCK):
         raise RebuildRefused("another rebuild is under way")
     live = await connection.fetchval("SELECT quote_ident(current_schema())")
-    work = _Rebuild(connection, reader, rules, live, progress)
+    work = _Rebuild(connection, reader, fact_settings, live, progress)
     try:
         await work.make_tables()
         await work.catch_up()
@@ -99,7 +100,7 @@ async def rebuild(
         await connection.execute("SELECT pg_advisory_lock($1)", PROJECTION_LOCK)
         await work.project_until_now()
         await work.finish(dry_run=dry_run)
-        return work.report
+        return work.result
     finally:
         if not connection.is_closed():
             await connection.execute("SELECT pg_advisory_unlock_all()")
@@ -114,17 +115,17 @@ class _Rebuild:
         self,
         connection: asyncpg.Connection,
         reader: asyncpg.Connection,
-        rules: Rules,
+        fact_settings: FactSettings,
         live: str,
         progress: Progress,
     ) -> None:
         self._connection = connection
         self._reader = reader
-        self._rules = rules
+        self._fact_settings = fact_settings
         self._live = live
         self._progress = progress
         self._done_until = 0
-        self.report = Report()
+        self.result = RebuildResult()
 
     async def make_tables(self) -> None:
         """Make empty tables, which the projection's SQL finds before those of the same name."""
@@ -159,15 +160,15 @@ class _Rebuild:
         count = await self._reader.fetchval(
             "SELECT count(*) FROM inbox WHERE id > $1 AND id <= $2", self._done_until, until
         )
-        total = self.report.events + count
+        total = self.result.events + count
         vacuum_at = _FIRST_VACUUM
         async with self._reader.transaction():
             cursor = await self._reader.cursor(_EVENTS, self._done_until, until)
             while rows := await cursor.fetch(_BATCH):
-                await self._project_or_condemn([StoredEvent(*row) for row in rows])
-                self.report.events += len(rows)
-                self._progress(self.report.events, total)
-                if self.report.events >= vacuum_at:
+                await self._project_or_quarantine([StoredEvent(*row) for row in rows])
+                self.result.events += len(rows)
+                self._progress(self.result.events, total)
+                if self.result.events >= vacuum_at:
                     vacuum_at *= 2
                     await self._vacuum()
         self._done_until = until
@@ -183,26 +184,13 @@ class _Rebuild:
             await self._connection.execute(f"LOCK TABLE {self._name('inbox')} IN SHARE MODE")
             return int(await self._connection.fetchval("SELECT last_value FROM inbox_id"))
 
-        return await self._with_lock_timeout(read)
+        return await transaction_with_lock_timeout(self._connection, read)
 
-    async def _with_lock_timeout(self, work: Callable[[], Awaitable[R]]) -> R:
-        """Run a transaction that waits for locks in short tries: others wait behind each."""
-        for attempt in range(1, _LOCK_TRIES + 1):
-            try:
-                async with self._connection.transaction():
-                    await self._connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
-                    return await work()
-            except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
-                if attempt == _LOCK_TRIES:
-                    raise
-                await asyncio.sleep(0.3)
-        raise AssertionError("unreachable")
-
-    async def _project_or_condemn(self, events: list[StoredEvent]) -> None:
+    async def _project_or_quarantine(self, events: list[StoredEvent]) -> None:
         """Project events; find by halving the ones that break it, and set them aside."""
         try:
             async with self._connection.transaction():
-                await project_batch(self._connection, events, self._rules)
+                await project_batch(self._connection, events, self._fact_settings)
         except Exception as error:  # whatever one event provokes must not stop the others
             raise_if_cancelled(error)
             if not blames_a_row(error):
@@ -211,12 +199,12 @@ class _Rebuild:
                 problem = describe(error)
                 async with self._connection.transaction():
                     await project_batch(
-                        self._connection, events, self._rules, {events[0].id: problem}
+                        self._connection, events, self._fact_settings, {events[0].id: problem}
                     )
                 return
             middle = len(events) // 2
-            await self._project_or_condemn(events[:middle])
-            await self._project_or_condemn(events[middle:])
+            await self._project_or_quarantine(events[:middle])
+            await self._project_or_quarantine(events[middle:])
 
     async def finish(self, *, dry_run: bool) -> None:
         """Compare, and write what differs (not with `dry_run`): all of it, or nothing."""
@@ -227,16 +215,16 @@ class _Rebuild:
             await self._connection.execute(f"SET LOCAL search_path = {self._live}, pg_temp")
             await self._project_pending()
             for table in DERIVED_TABLES:
-                self.report.differences[table] = await self._difference(table, write=not dry_run)
+                self.result.differences[table] = await self._difference(table, write=not dry_run)
             if not dry_run:
-                await note_rules(self._connection, self._rules)
+                await record_fact_settings(self._connection, self._fact_settings)
         except BaseException:
             if not self._connection.is_closed():
                 await transaction.rollback()
             raise
         await (transaction.rollback() if dry_run else transaction.commit())
         if not dry_run:
-            for table, count in self.report.differences.items():
+            for table, count in self.result.differences.items():
                 if count:
                     await self._connection.execute(f"ANALYZE {self._name(table)}")
 
@@ -248,7 +236,7 @@ class _Rebuild:
         while rows := await self._connection.fetch(_PENDING, self._done_until, _BATCH):
             events = [StoredEvent(*list(row)[1:]) for row in rows if row["body"] is not None]
             if events:
-                await self._project_or_condemn(events)
+                await self._project_or_quarantine(events)
             await self._connection.execute(
                 "DELETE FROM inbox_pending WHERE id = ANY($1)", [row["pending"] for row in rows]
             )
@@ -259,17 +247,19 @@ class _Rebuild:
         # Equal digests need no comparison row by row, which is ten times as slow.
         if await self._digest(old) == await self._digest(new):
             return 0
-        gone = f"SELECT * FROM {old} EXCEPT ALL SELECT * FROM {new}"
-        come = f"SELECT * FROM {new} EXCEPT ALL SELECT * FROM {old}"
+        removed = f"SELECT * FROM {old} EXCEPT ALL SELECT * FROM {new}"
+        added = f"SELECT * FROM {new} EXCEPT ALL SELECT * FROM {old}"
         if not write:
-            count = f"SELECT (SELECT count(*) FROM ({gone}) g) + (SELECT count(*) FROM ({come}) c)"
+            count = (
+                f"SELECT (SELECT count(*) FROM ({removed}) r) + (SELECT count(*) FROM ({added}) a)"
+            )
             return int(await self._connection.fetchval(count))
         names = await self._connection.fetchval(_KEY, old)
-        key = " AND ".join(f"t.{name} = g.{name}" for name in names)
+        key = " AND ".join(f"t.{name} = r.{name}" for name in names)
         deleted = await self._connection.execute(
-            f"DELETE FROM {old} t USING ({gone}) g WHERE {key}"
+            f"DELETE FROM {old} t USING ({removed}) r WHERE {key}"
         )
-        inserted = await self._connection.execute(f"INSERT INTO {old} {come}")
+        inserted = await self._connection.execute(f"INSERT INTO {old} {added}")
         return sum(int(status.rpartition(" ")[2]) for status in (deleted, inserted))
 
     async def _digest(self, table: str) -> tuple[object, ...]:

@@ -1,58 +1,89 @@
-"""Roll-ups: a cell (location, day) that a changed fact touches is computed anew, never added to."""
+"""Roll-ups: recompute each cell (location, day) that a changed fact touches, never add to it."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import date
 from functools import cache
+from typing import Any
 
 import asyncpg
 
+from exporter.projection.schema import (
+    Activity,
+    Appointment,
+    Contact,
+    Deal,
+    Interaction,
+    Opportunity,
+    PipelineStage,
+    PlatformWebhook,
+    Recommendation,
+    WebhookOutcome,
+)
 from exporter.support.bundled_files import bundled
 
-Cells = set[tuple[str, date]]
+AGENT_PERFORMANCE = "agent_performance"
+DAILY_BUSINESS = "daily_business"
+DAILY_INTERACTIONS = "daily_interactions"
+DAILY_STAGES = "daily_stages"
+OPEN_PIPELINE = "open_pipeline"
+WEBHOOK_PERFORMANCE = "webhook_performance"
 
-ROLLUPS = (
-    "agent_performance",
-    "daily_business",
-    "daily_interactions",
-    "daily_stages",
-    "open_pipeline",
-    "webhook_performance",
-)
+# For each kind of fact: the roll-ups that count it, and the columns that hold the day it counts on.
+_DAYS: dict[type[Any], dict[str, tuple[str, ...]]] = {
+    Activity: {AGENT_PERFORMANCE: ("happened_day",)},
+    Appointment: {DAILY_BUSINESS: ("start_day",)},
+    Contact: {
+        DAILY_BUSINESS: ("created_day",),
+        AGENT_PERFORMANCE: ("created_day", "first_answer_day"),
+    },
+    Deal: {DAILY_BUSINESS: ("closed_day",), AGENT_PERFORMANCE: ("closed_day",)},
+    Interaction: {DAILY_INTERACTIONS: ("happened_day",)},
+    Opportunity: {DAILY_BUSINESS: ("status_since_day",), OPEN_PIPELINE: ("first_seen_day",)},
+    PipelineStage: {DAILY_STAGES: ("reached_day",)},
+    PlatformWebhook: {WEBHOOK_PERFORMANCE: ("finished_day",)},
+    Recommendation: {DAILY_BUSINESS: ("made_day",), AGENT_PERFORMANCE: ("made_day",)},
+    WebhookOutcome: {WEBHOOK_PERFORMANCE: ("received_day",)},
+}
+# The tables of roll-ups. Each has a file of its name in `sql/rollups`.
+ROLLUPS = tuple(sorted({rollup for days in _DAYS.values() for rollup in days}))
 
 
 @cache
-def _statements(name: str) -> tuple[str, str]:
-    sql = (bundled("sql") / "rollups" / f"{name}.sql").read_text(encoding="utf-8")
-    forget = (
-        f"DELETE FROM {name} t USING unnest($1::text[], $2::date[]) c (location_id, day)"
+def _statements(rollup: str) -> tuple[str, str]:
+    """Return the statements that remove and that compute given cells of a roll-up."""
+    sql = (bundled("sql") / "rollups" / f"{rollup}.sql").read_text(encoding="utf-8")
+    delete = (
+        f"DELETE FROM {rollup} t USING unnest($1::text[], $2::date[]) c (location_id, day)"
         " WHERE t.location_id = c.location_id AND t.day = c.day"
     )
-    return forget, sql
+    return delete, sql
 
 
-@dataclass(slots=True)
 class TouchedCells:
-    """The cells of each roll-up that changed facts belong, or belonged, to."""
+    """The cells that changed facts belong, or belonged, to."""
 
-    agent_performance: Cells = field(default_factory=set)
-    daily_business: Cells = field(default_factory=set)
-    daily_interactions: Cells = field(default_factory=set)
-    daily_stages: Cells = field(default_factory=set)
-    open_pipeline: Cells = field(default_factory=set)
-    webhook_performance: Cells = field(default_factory=set)
+    def __init__(self, cells: Iterable[tuple[str, date]] = ()) -> None:
+        """`cells`: location and day of cells that are touched in every roll-up."""
+        everywhere = set(cells)
+        self._cells = {rollup: set(everywhere) for rollup in ROLLUPS}
+
+    def touch(self, facts: Iterable[Any]) -> None:
+        """Mark the cells of facts, which are rows with a `location_id`.
+
+        A fact without a day is in no cell.
+        """
+        for fact in facts:
+            for rollup, columns in _DAYS[type(fact)].items():
+                for column in columns:
+                    day = getattr(fact, column)
+                    if day is not None:
+                        self._cells[rollup].add((fact.location_id, day))
 
     async def recompute(self, connection: asyncpg.Connection) -> None:
-        """Compute the touched cells from the facts."""
-        for name in ROLLUPS:
-            cells: Cells = getattr(self, name)
+        """Compute the marked cells from the facts."""
+        for rollup, cells in self._cells.items():
             if not cells:
                 continue
             columns = list(zip(*cells, strict=True))
-            for statement in _statements(name):
+            for statement in _statements(rollup):
                 await connection.execute(statement, *columns)
-
-
-def touch(cells: Cells, location_id: str, days: Iterable[date | None]) -> None:
-    """Mark cells; a fact without a day is in none."""
-    cells.update((location_id, day) for day in days if day is not None)

@@ -34,7 +34,7 @@ from exporter.http.refusal_log import RefusalLog
 from exporter.inbox.inbox import Inbox
 from exporter.kpis.definitions import OPTIONS
 from exporter.kpis.refresh import KpiRefresher
-from exporter.projection.fact_settings import Rules
+from exporter.projection.fact_settings import FactSettings
 from exporter.publishing.day_figures import DayFigures
 from exporter.publishing.exposition import Exposition
 from exporter.publishing.landing import Landing
@@ -77,7 +77,7 @@ def create_app(settings: Settings, availabilities: Sequence[Availability] = ()) 
     inbox = Inbox(settings, metrics)
     kpis = KpiRefresher(settings, pool, metrics)
     leader = Leader(settings, pool, kpis, DayFigures(settings, cache), metrics)
-    fingerprint = Rules.from_settings(settings).fingerprint()
+    fingerprint = FactSettings.from_settings(settings).fingerprint()
     sampler = Sampler(pool, cache, inbox, metrics, fingerprint)
     audit = Audit(api_pool, metrics, settings.audit_retention_days)
     app = web.Application(middlewares=[cors(settings.cors_origins), _errors(metrics, audit)])
@@ -173,7 +173,7 @@ def answers_version(settings: Settings) -> str:
     parts = (
         settings.database_url.get_secret_value(),
         __version__,
-        Rules.from_settings(settings).fingerprint(),
+        FactSettings.from_settings(settings).fingerprint(),
         sorted(options.items()),
     )
     return repr(parts)

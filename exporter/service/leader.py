@@ -10,9 +10,9 @@ from exporter.database.availability import Availability
 from exporter.database.errors import DATABASE_ERRORS
 from exporter.inbox.partitions import create_partitions, drop_old_partitions
 from exporter.kpis.refresh import KpiRefresher
-from exporter.projection.fact_settings import Rules
+from exporter.projection.fact_settings import FactSettings
+from exporter.projection.fact_version import rebuild_is_due
 from exporter.projection.projector import Projector
-from exporter.projection.state import rebuild_is_due
 from exporter.publishing.day_figures import DayFigures
 from exporter.service.lease import LeaderSession, Lease
 from exporter.settings import Settings
@@ -54,7 +54,7 @@ class Leader:
         self._changed = asyncio.Event()
         self._kpis = kpis
         self._metrics = metrics
-        self._rules = Rules.from_settings(settings)
+        self._fact_settings = FactSettings.from_settings(settings)
         self._lease: Lease | None = None
         self._pause = _FIRST_PAUSE
         self.availability = Availability("leader", "This instance can't lead")
@@ -130,7 +130,7 @@ class Leader:
                 task.result()
 
     async def _look_whether_rebuild_is_due(self, connection: asyncpg.Connection) -> None:
-        due = await rebuild_is_due(connection, self._rules)
+        due = await rebuild_is_due(connection, self._fact_settings)
         if due and not gauge_value(self._metrics.rebuild_due):
             log.warning(
                 "rebuild_due", why="the facts were made by other settings or an older version"
@@ -140,7 +140,7 @@ class Leader:
     async def _project(self, session: LeaderSession, lease: Lease) -> None:
         connection = session.connection
         projector = Projector(
-            connection, self._rules, self._metrics, self._settings.projection_batch_size
+            connection, self._fact_settings, self._metrics, self._settings.projection_batch_size
         )
         partitions_at = looked_at = time.monotonic()
         while lease.held:

@@ -1,9 +1,9 @@
 /*
 help = "Opportunities whose present run of won or lost began in the window."
-order = "run_began_at, opportunity_id"
+order = "status_since, opportunity_id"
 */
-SELECT opportunity_id, contact_id, status, monetary_value, run_owner_id AS agent_id, run_began_at,
-       run_began_day
+SELECT opportunity_id, contact_id, status, monetary_value, status_owner_id AS agent_id, status_since,
+       status_since_day
 FROM opportunities
-WHERE location_id = $1 AND run_began_day BETWEEN $2 AND $3
+WHERE location_id = $1 AND status_since_day BETWEEN $2 AND $3
   AND status IN ('won', 'lost') AND NOT deleted

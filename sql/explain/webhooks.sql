@@ -13,4 +13,4 @@ SELECT 'platform', tracking_id, coalesce(webhook_type, ''), finished_day,
 FROM platform_webhooks
 WHERE location_id = $1 AND finished_day BETWEEN $2 AND $3
   -- Still running is neither yet.
-  AND (completed_at IS NOT NULL OR runs_out_at <= $4)
+  AND (completed_at IS NOT NULL OR times_out_at <= $4)

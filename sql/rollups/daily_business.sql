@@ -29,7 +29,7 @@ WITH cells AS (
         SELECT count(*) FILTER (WHERE status = 'won') AS runs_won,
                count(*) FILTER (WHERE status = 'lost') AS runs_lost
         FROM opportunities t
-        WHERE t.location_id = c.location_id AND t.run_began_day = c.day
+        WHERE t.location_id = c.location_id AND t.status_since_day = c.day
           AND t.status IN ('won', 'lost') AND NOT t.deleted
     ) runs
     CROSS JOIN LATERAL (

@@ -1,7 +1,7 @@
-"""What the AI platform's tracking calls tell.
+"""Interpret the AI platform's tracking calls.
 
-The receiver has validated them; what is read here is read as leniently as GHL's bodies all the
-same, so that no stored event can stop the others. An explicit null means not given.
+The API validates them before it stores them. They are still read as leniently as GHL's bodies, so
+that no stored event can stop the others. An explicit null means not given.
 """
 
 from collections.abc import Callable
@@ -17,78 +17,85 @@ from exporter.projection.interpret.reading import (
     PLATFORM_PRECEDENCE,
     Fields,
     Interpretation,
-    Poison,
+    InvalidEventError,
     decimal_text,
     entity_event,
     lower,
 )
-from exporter.projection.rows import (
-    DEAL_TOLD,
+from exporter.projection.schema import (
     PLATFORM_WEBHOOK,
     RECOMMENDATION,
+    TRACKED_DEAL,
     Activity,
     EntityEvent,
 )
 
 
 def interpret_platform(event: StoredEvent, fields: Fields) -> Interpretation:
-    """Read a tracking call. Raises Poison."""
+    """Read a tracking call. Raises InvalidEventError."""
     read = _READERS.get(event.endpoint)
     if read is None:
-        raise Poison(f"there is no tracking call {event.endpoint}")
-    # A completion belongs to where its start was; it need not know.
+        raise InvalidEventError(f"there is no tracking call {event.endpoint}")
+    # A completion belongs to the location of its start; it need not name it.
     if not event.location_id and event.endpoint != platform_calls.WEBHOOK_COMPLETION:
-        raise Poison("the call names no location")
+        raise InvalidEventError("the call names no location")
     given = {name: value for name, value in fields.items() if value is not None}
     return read(event, event_time(event, given), given)
 
 
 def event_time(event: StoredEvent, fields: Fields) -> datetime:
     """Return `occurred_at`, or when the call was first received."""
-    told = fields.get("occurred_at")
-    return clean_time(told) or event.received_at
+    return clean_time(fields.get("occurred_at")) or event.received_at
 
 
 def _id(fields: Fields, name: str) -> str:
     value = clean_text(fields.get(name))
     if value is None:
-        raise Poison(f"the call lacks {name}")
+        raise InvalidEventError(f"the call lacks {name}")
     return value
 
 
-def _tell(
+def _entity_event(
     event: StoredEvent,
     entity: tuple[str, str],
     time: datetime,
-    told: dict[str, Any],
+    fields: dict[str, Any],
     name: str | None = None,
 ) -> EntityEvent:
-    """Return what a call tells of an entity. `name`: of the event; the call's own unless given."""
-    told = {key: value for key, value in told.items() if value is not None}
-    return entity_event(event, PLATFORM_PRECEDENCE, entity, time, name or event.endpoint, told)
+    """Return a call as an event of an entity. `name`: of the event; the call's own unless given."""
+    family, entity_id = entity
+    return entity_event(
+        event,
+        precedence=PLATFORM_PRECEDENCE,
+        family=family,
+        entity_id=entity_id,
+        time=time,
+        name=name or event.endpoint,
+        fields={key: value for key, value in fields.items() if value is not None},
+    )
 
 
 def _conversion(event: StoredEvent, time: datetime, fields: Fields) -> Interpretation:
-    """Read a stage that a contact reached; a deal of an opportunity is the opportunity's event."""
+    """Read a stage of a contact; a deal with an opportunity is an event of the opportunity."""
     contact_id = _id(fields, "contact_id")
     contact = (CONTACT, contact_id)
     stage = lower(fields.get("stage"))
     if stage not in STAGES:
-        raise Poison("the call names no stage")
+        raise InvalidEventError("the call names no stage")
     score = {"score": decimal_text(fields.get("ai_score"))}
     if stage != DEAL_CLOSED:
-        return Interpretation([_tell(event, contact, time, {**score, "stage": stage})])
+        return Interpretation([_entity_event(event, contact, time, {**score, "stage": stage})])
     value = decimal_text(fields.get("deal_value"))
     agent_id = clean_text(fields.get("agent_id"))
     opportunity_id = clean_text(fields.get("opportunity_id"))
     if opportunity_id is None:
         deal = {**score, "value": value, "agent": agent_id}
-        return Interpretation([_tell(event, contact, time, deal, DEAL_TOLD)])
+        return Interpretation([_entity_event(event, contact, time, deal, TRACKED_DEAL)])
     won = {"status": "won", "value": value, "owner": agent_id, "contact": contact_id}
     return Interpretation(
         [
-            _tell(event, (OPPORTUNITY, opportunity_id), time, won, DEAL_TOLD),
-            _tell(event, contact, time, score),
+            _entity_event(event, (OPPORTUNITY, opportunity_id), time, won, TRACKED_DEAL),
+            _entity_event(event, contact, time, score),
         ]
     )
 
@@ -98,58 +105,58 @@ def _activity(event: StoredEvent, time: datetime, fields: Fields) -> Interpretat
     return Interpretation(
         activities=[
             Activity(
-                event.location_id,
-                event.idempotency_key,
-                _id(fields, "agent_id"),
-                clean_text(fields.get("contact_id")),
-                time,
-                None,
-                None if minutes is None else float(minutes) * 60,
-                fields.get("ai_recommendation_used") is True,
+                location_id=event.location_id,
+                idempotency_key=event.idempotency_key,
+                agent_id=_id(fields, "agent_id"),
+                contact_id=clean_text(fields.get("contact_id")),
+                happened_at=time,
+                happened_day=None,  # the writer knows the location's time zone
+                response_seconds=None if minutes is None else float(minutes) * 60,
+                ai_used=fields.get("ai_recommendation_used") is True,
             )
         ]
     )
 
 
 def _recommendation(event: StoredEvent, time: datetime, fields: Fields) -> Interpretation:
-    told = {
+    reported = {
         "contact": clean_text(fields.get("contact_id")),
         "agent": clean_text(fields.get("agent_id")),
         "property": clean_text(fields.get("property_id")),
         "score": decimal_text(fields.get("recommendation_score")),
     }
     entity = (RECOMMENDATION, _id(fields, "recommendation_id"))
-    return Interpretation([_tell(event, entity, time, told)])
+    return Interpretation([_entity_event(event, entity, time, reported)])
 
 
 def _interaction(event: StoredEvent, time: datetime, fields: Fields) -> Interpretation:
     kind = lower(fields.get("interaction_type"))
     if kind not in platform_calls.INTERACTIONS:
-        raise Poison("the call names no interaction_type")
-    told = {"interaction": kind, "contact": clean_text(fields.get("contact_id"))}
+        raise InvalidEventError("the call names no interaction_type")
+    reported = {"interaction": kind, "contact": clean_text(fields.get("contact_id"))}
     entity = (RECOMMENDATION, _id(fields, "recommendation_id"))
-    return Interpretation([_tell(event, entity, time, told)])
+    return Interpretation([_entity_event(event, entity, time, reported)])
 
 
 def _webhook_start(event: StoredEvent, time: datetime, fields: Fields) -> Interpretation:
-    told = {"webhook_type": clean_text(fields.get("webhook_type"))}
+    reported = {"webhook_type": clean_text(fields.get("webhook_type"))}
     entity = (PLATFORM_WEBHOOK, _id(fields, "tracking_id"))
-    return Interpretation([_tell(event, entity, time, told)])
+    return Interpretation([_entity_event(event, entity, time, reported)])
 
 
 def _webhook_completion(event: StoredEvent, time: datetime, fields: Fields) -> Interpretation:
-    found = fields.get("enrichment_data")
-    told = {
+    enrichment = fields.get("enrichment_data")
+    reported = {
         "success": fields.get("success") is True,
-        "enriched": isinstance(found, dict) and any(map(_is_something, found.values())),
+        "enriched": isinstance(enrichment, dict) and any(map(_has_value, enrichment.values())),
         "ai_activated": fields.get("ai_activated") is True,
     }
     entity = (PLATFORM_WEBHOOK, _id(fields, "tracking_id"))
-    return Interpretation([_tell(event, entity, time, told)])
+    return Interpretation([_entity_event(event, entity, time, reported)])
 
 
-def _is_something(value: object) -> bool:
-    """Tell whether an entry was found: not null, false or empty; 0 is a value."""
+def _has_value(value: object) -> bool:
+    """Return whether an entry has a value: not null, false or empty; 0 is a value."""
     return value is not None and value is not False and value not in ("", [], {})
 
 

@@ -1,4 +1,4 @@
-"""What one stored event tells, whoever sent it; and the ways to read its fields."""
+"""The interpretation of one stored event, and the helpers that read its fields."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -7,7 +7,7 @@ from typing import Any
 
 from exporter.domain.event import StoredEvent
 from exporter.domain.json_fields import ABSENT, clean_number, clean_text, clean_time
-from exporter.projection.rows import Activity, EntityEvent, Message
+from exporter.projection.schema import Activity, EntityEvent, Message
 
 # The order of events of one instant.
 BACKFILL_PRECEDENCE, GHL_PRECEDENCE, PLATFORM_PRECEDENCE = 0, 1, 2
@@ -15,13 +15,13 @@ BACKFILL_PRECEDENCE, GHL_PRECEDENCE, PLATFORM_PRECEDENCE = 0, 1, 2
 Fields = Mapping[str, Any]
 
 
-class Poison(Exception):
-    """The event can't become facts; the text says why, without personal data."""
+class InvalidEventError(ValueError):
+    """The event cannot become facts. The message says why, without personal data."""
 
 
 @dataclass(slots=True)
 class Interpretation:
-    """What one event tells. Empty where it is of no event that facts are made of."""
+    """What one event reports. Empty if no fact is made of such events."""
 
     entities: list[EntityEvent] = field(default_factory=list)
     messages: list[Message] = field(default_factory=list)
@@ -33,28 +33,38 @@ class Interpretation:
 
 def entity_event(
     event: StoredEvent,
+    *,
     precedence: int,
-    entity: tuple[str, str],
+    family: str,
+    entity_id: str,
     time: datetime,
     name: str,
-    told: dict[str, Any],
+    fields: dict[str, Any],
+    location_id: str | None = None,
 ) -> EntityEvent:
-    """Return what an event tells of an entity, which is named by its family and its id."""
+    """Return a stored event as an event of one entity, in the event's location unless given."""
     return EntityEvent(
-        event.location_id, *entity, time, precedence, event.idempotency_key, name, told
+        location_id=event.location_id if location_id is None else location_id,
+        family=family,
+        entity_id=entity_id,
+        event_time=time,
+        precedence=precedence,
+        idempotency_key=event.idempotency_key,
+        event_type=name,
+        fields=fields,
     )
 
 
-def tell(
+def pick_fields(
     fields: Fields, names: Mapping[str, tuple[str, Callable[[object], Any]]]
 ) -> dict[str, Any]:
-    """Pick fields: an absent one stays absent, one of the wrong type is null."""
-    told: dict[str, Any] = {}
+    """Return the named fields; an absent field stays absent, one of the wrong type is null."""
+    picked: dict[str, Any] = {}
     for name, (source, read) in names.items():
         value = fields.get(source, ABSENT)
         if value is not ABSENT:
-            told[name] = read(value)
-    return told
+            picked[name] = read(value)
+    return picked
 
 
 def iso_time(value: object) -> str | None:

@@ -14,7 +14,7 @@ CROSS JOIN LATERAL (
 CROSS JOIN LATERAL (
     SELECT count(*) AS webhooks
     FROM platform_webhooks
-    WHERE source.name = 'platform' AND location_id = w.location AND runs_out_at > $5
+    WHERE source.name = 'platform' AND location_id = w.location AND times_out_at > $5
       AND completed_at IS NULL AND started_at IS NOT NULL
       AND finished_day BETWEEN w.first_day AND w.last_day
 ) running

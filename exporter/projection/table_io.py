@@ -1,4 +1,4 @@
-"""Read and write rows of the derived tables, many to a statement."""
+"""Read and write rows of the derived tables, many in one statement."""
 
 from collections.abc import Iterable, Sequence
 from functools import cache
@@ -6,13 +6,13 @@ from typing import Any, TypeVar
 
 import asyncpg
 
-from exporter.projection.rows import Table
+from exporter.projection.schema import Table, table_of
 
 R = TypeVar("R", bound=tuple[Any, ...])
 
 
-def _unnest(types: Sequence[str], first: int = 1) -> str:
-    return ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(types, first))
+def _unnest(types: Sequence[str]) -> str:
+    return ", ".join(f"${number}::{kind}[]" for number, kind in enumerate(types, 1))
 
 
 @cache
@@ -49,28 +49,25 @@ def _select_sql(table: Table, by: tuple[str, ...]) -> str:
     )
 
 
-def _columns(rows: Iterable[Sequence[Any]], count: int) -> list[list[Any]]:
-    columns = [list(column) for column in zip(*rows, strict=True)]
-    return columns or [[] for _ in range(count)]
+def _columns(rows: Iterable[Sequence[Any]]) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)]
 
 
-async def upsert(connection: asyncpg.Connection, table: Table, rows: Sequence[R]) -> None:
-    """Write rows; one with a key that is there replaces it. Each key may come once."""
+async def upsert(connection: asyncpg.Connection, row_type: type[R], rows: Sequence[R]) -> None:
+    """Write rows; a row replaces the one with the same key. Each key may occur once."""
     if rows:
-        await connection.execute(_upsert_sql(table), *_columns(rows, len(table.columns)))
+        await connection.execute(_upsert_sql(table_of(row_type)), *_columns(rows))
 
 
-async def delete(
+async def _delete(
     connection: asyncpg.Connection, table: Table, keys: Sequence[tuple[Any, ...]]
 ) -> None:
-    """Delete rows by their keys."""
     if keys:
-        await connection.execute(_delete_sql(table), *_columns(keys, table.key))
+        await connection.execute(_delete_sql(table), *_columns(keys))
 
 
 async def select(
     connection: asyncpg.Connection,
-    table: Table,
     row_type: type[R],
     by: tuple[str, ...],
     values: Iterable[tuple[Any, ...]],
@@ -79,23 +76,28 @@ async def select(
     wanted = list(values)
     if not wanted:
         return []
-    records = await connection.fetch(_select_sql(table, by), *_columns(wanted, len(by)))
+    records = await connection.fetch(_select_sql(table_of(row_type), by), *_columns(wanted))
     make: Any = row_type
+    # The statement selects the columns in the order of the row type's fields.
     return [make(*record) for record in records]
 
 
 async def replace(
-    connection: asyncpg.Connection, table: Table, old: Iterable[R], new: Iterable[R]
+    connection: asyncpg.Connection, row_type: type[R], old: Iterable[R], new: Iterable[R]
 ) -> list[R]:
-    """Turn the rows `old` into the rows `new`, and return every row that left, came or changed."""
+    """Turn the rows `old` into the rows `new`; return every row that was removed or written.
+
+    Of a row that changed, both versions are returned.
+    """
+    table = table_of(row_type)
     before = {row[: table.key]: row for row in old}
     after = {row[: table.key]: row for row in new}
-    gone = [key for key in before if key not in after]
+    removed = [key for key in before if key not in after]
     changed = [row for key, row in after.items() if before.get(key) != row]
-    await delete(connection, table, gone)
-    await upsert(connection, table, changed)
+    await _delete(connection, table, removed)
+    await upsert(connection, row_type, changed)
     return [
-        *(before[key] for key in gone),
+        *(before[key] for key in removed),
         *changed,
         *(before[row[: table.key]] for row in changed if row[: table.key] in before),
     ]
