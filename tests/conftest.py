@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -75,6 +76,23 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -
         monkeypatch.delenv(name.upper(), raising=False)
         monkeypatch.delenv(f"{name.upper()}_FILE", raising=False)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_is_left_behind(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """Remove the databases of this run, and all its files unless a test failed.
+
+    Root's temporary folders are closed to the user that PostgreSQL runs as, so its data is moved to
+    /var/tmp, where no run would remove it. This fixture is the first, so every server has stopped.
+    """
+    yield
+    made = tmp_path_factory.getbasetemp()
+    for password in list(made.rglob("postgres.password")):
+        shutil.rmtree(EmbeddedPostgres(password.parent).location, ignore_errors=True)
+    if not request.session.testsfailed:
+        shutil.rmtree(made, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
