@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import socket
 import tempfile
 from contextlib import ExitStack
@@ -36,7 +37,10 @@ def start_own(stack: ExitStack, progress: Progress) -> Target:
     directory.chmod(0o755)
     try:
         with progress.phase("starting PostgreSQL, Valkey and the service"):
-            postgres = stack.enter_context(EmbeddedPostgres(directory))
+            postgres = EmbeddedPostgres(directory)
+            # Not in the directory where TMPDIR is closed to the user that PostgreSQL runs as.
+            stack.callback(lambda: shutil.rmtree(postgres.location, ignore_errors=True))
+            stack.enter_context(postgres)
             valkey = stack.enter_context(EmbeddedValkey(directory))
             key = signing_key(directory)
             of_database = load_settings(_env_file=None, database_url=postgres.url())
